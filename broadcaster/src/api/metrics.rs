@@ -1,0 +1,129 @@
+//! Prometheus metrics. Labels are stream and rendition names, which are bounded by the store.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::extract::State;
+use http::header::CONTENT_TYPE;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::Api;
+use crate::supervise::stream::state_name;
+
+/// Labels of what a stream has.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfStream {
+    stream: String,
+}
+
+/// Labels of what a quality has.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfRendition {
+    stream: String,
+    rendition: String,
+}
+
+/// Labels of a count of streams.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct InState {
+    state: &'static str,
+}
+
+/// `GET /metrics`: everything as it is now.
+pub(super) async fn metrics(
+    State(api): State<Arc<Api>>,
+) -> ([(http::HeaderName, &'static str); 1], String) {
+    let mut registry = Registry::with_prefix("shoal");
+    streams(&api, &mut registry);
+    process(&api, &mut registry);
+    let mut text = String::new();
+    if encode(&mut text, &registry).is_err() {
+        let _ = writeln!(text, "# EOF");
+    }
+    ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
+}
+
+fn streams(api: &Api, registry: &mut Registry) {
+    let by_state = Family::<InState, Gauge>::default();
+    let viewers = Family::<OfStream, Gauge>::default();
+    let crashes = Family::<OfStream, Gauge>::default();
+    let worker_memory = Family::<OfStream, Gauge>::default();
+    let worker_cpu = Family::<OfStream, Gauge<f64, std::sync::atomic::AtomicU64>>::default();
+    let bytes_http = Family::<OfStream, Counter>::default();
+    let msn = Family::<OfRendition, Gauge>::default();
+    let memory = Family::<OfRendition, Gauge>::default();
+    let bitrate = Family::<OfRendition, Gauge>::default();
+    for (entry, stream) in api.registry.list() {
+        let status = stream.status();
+        let of = OfStream { stream: entry.name.to_string() };
+        by_state.get_or_create(&InState { state: state_name(status.state) }).inc();
+        viewers.get_or_create(&of).set(stream.served.viewers.count() as i64);
+        crashes.get_or_create(&of).set(status.crashes as i64);
+        bytes_http.get_or_create(&of).inc_by(stream.served.bytes_http());
+        if let Some(pid) = status.worker_pid {
+            let used = api.monitor.usage(pid);
+            worker_memory.get_or_create(&of).set(used.memory_bytes as i64);
+            worker_cpu.get_or_create(&of).set(used.cpu_percent.into());
+        }
+        for snapshot in stream.served.live.snapshots() {
+            let window = &snapshot.window;
+            let of =
+                OfRendition { stream: entry.name.to_string(), rendition: window.id().to_string() };
+            let newest = window.last_part().map_or(0, |(msn, _)| msn.0);
+            msn.get_or_create(&of).set(newest as i64);
+            bitrate.get_or_create(&of).set(window.mean_bps() as i64);
+            let held = stream.served.live.ring.rendition_bytes(window.id());
+            memory.get_or_create(&of).set(held as i64);
+        }
+    }
+    registry.register("streams", "Streams by state", by_state);
+    registry.register("viewers", "Viewers that play by HTTP", viewers);
+    registry.register("worker_crashes", "Worker crashes of this broadcast", crashes);
+    registry.register_with_unit(
+        "worker_memory",
+        "Resident memory of the worker",
+        Unit::Bytes,
+        worker_memory,
+    );
+    registry.register("worker_cpu_percent", "CPU of the worker, 100 is one core", worker_cpu);
+    registry.register_with_unit("http_media", "Media sent by HTTP", Unit::Bytes, bytes_http);
+    registry.register("rendition_msn", "Newest media sequence number", msn);
+    registry.register_with_unit("rendition_memory", "Media in memory", Unit::Bytes, memory);
+    registry.register("rendition_bitrate", "Measured bitrate in bit/s", bitrate);
+}
+
+fn process(api: &Api, registry: &mut Registry) {
+    let used = api.monitor.usage(std::process::id());
+    let gauges: [(&str, &str, u64); 7] = [
+        ("memory_bytes", "Resident memory of the broadcaster", used.memory_bytes),
+        (
+            "connections_open",
+            "Viewers' connections",
+            api.connections.open.load(Ordering::Relaxed) as u64,
+        ),
+        (
+            "connections_accepted",
+            "Connections ever accepted",
+            api.connections.accepted.load(Ordering::Relaxed),
+        ),
+        (
+            "connections_refused",
+            "Connections refused by a cap",
+            api.connections.refused.load(Ordering::Relaxed),
+        ),
+        ("spool_bytes", "Media on disk", api.spool.bytes()),
+        ("spool_degraded", "1 while the disk refuses or is too slow", api.spool.degraded().into()),
+        ("spool_left_out", "Writes left out by the spool", api.spool.left_out()),
+    ];
+    for (name, help, value) in gauges {
+        let gauge = Gauge::<i64>::default();
+        gauge.set(value as i64);
+        registry.register(name, help, gauge);
+    }
+}

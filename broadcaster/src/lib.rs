@@ -1,0 +1,21 @@
+//! The broadcaster: takes live input, makes every quality, says what exists and serves it.
+
+pub mod api;
+pub mod app;
+pub mod check;
+pub mod cli;
+pub mod config;
+mod demo;
+pub mod doctor;
+pub mod feed;
+pub mod fuzzing;
+pub mod ingest;
+pub mod origin;
+pub mod resource;
+pub mod secret;
+pub mod store;
+pub mod stream_cli;
+pub mod streams;
+pub mod supervise;
+pub mod web;
+pub mod worker;

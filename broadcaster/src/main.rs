@@ -1,0 +1,7 @@
+//! The `broadcaster` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    broadcaster::cli::main()
+}

@@ -1,0 +1,3 @@
+//! What processes use of this machine.
+
+pub mod monitor;

@@ -1,0 +1,254 @@
+//! What readers share of one live stream: each rendition's newest playlist, rendered once, and
+//! the media it names. Media is in the ring before the playlist that names it is published.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use bytes::Bytes;
+use common::id::{RenditionId, StreamName};
+use common::playlist::{Media, Report, Variant, multivariant};
+use common::window::{RenditionWindow, StreamWindow};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use std::io::Write as _;
+use tokio::sync::watch;
+
+use super::ring::Ring;
+
+/// A rendition that is this many segments behind is not waited for.
+const WAIT_SEGMENTS: usize = 3;
+
+/// One live stream as its readers see it.
+#[derive(Debug)]
+pub struct LiveStream {
+    name: StreamName,
+    /// Its media.
+    pub ring: Ring,
+    renditions: ArcSwap<BTreeMap<RenditionId, Arc<LiveRendition>>>,
+    master: ArcSwapOption<Text>,
+    grace: std::sync::atomic::AtomicBool,
+}
+
+/// One rendition as its readers see it.
+#[derive(Debug)]
+pub struct LiveRendition {
+    newest: watch::Sender<Arc<Snapshot>>,
+}
+
+/// One version of a rendition's playlist.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// The window it was rendered from.
+    pub window: RenditionWindow,
+    /// Longest duration of a part, in microseconds.
+    pub part_target_us: u32,
+    /// Longest duration of a segment, in seconds.
+    pub target_duration_s: u16,
+    /// The playlist.
+    pub full: Text,
+    delta: OnceLock<Option<Text>>,
+    reports: Vec<Report>,
+}
+
+/// A text that is sent to many: compressed at most once.
+#[derive(Debug, Default)]
+pub struct Text {
+    plain: Bytes,
+    gzip: OnceLock<Bytes>,
+}
+
+impl LiveStream {
+    /// A stream that nothing is known of yet.
+    pub fn new(name: StreamName) -> Self {
+        Self {
+            name,
+            ring: Ring::default(),
+            renditions: ArcSwap::default(),
+            master: ArcSwapOption::empty(),
+            grace: false.into(),
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &StreamName {
+        &self.name
+    }
+
+    /// The multivariant playlist, once something can be played.
+    pub fn master(&self) -> Option<Arc<Text>> {
+        self.master.load_full()
+    }
+
+    /// One rendition.
+    pub fn rendition(&self, id: &RenditionId) -> Option<Arc<LiveRendition>> {
+        self.renditions.load().get(id).cloned()
+    }
+
+    /// Every rendition's newest version.
+    pub fn snapshots(&self) -> Vec<Arc<Snapshot>> {
+        self.renditions.load().values().map(|r| r.newest()).collect()
+    }
+
+    /// Whether the encoder is away and may return: blocked readers are then told "unchanged".
+    pub fn in_grace(&self) -> bool {
+        self.grace.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// Says whether the encoder is away.
+    pub fn set_grace(&self, grace: bool) {
+        self.grace.store(grace, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// Publishes the renditions in `changed` as the window has them now.
+    pub fn publish(&self, window: &StreamWindow, changed: &[RenditionId]) {
+        let Some(session) = window.session() else { return };
+        let reports: Vec<_> = window.renditions().filter_map(report).collect();
+        for id in changed {
+            let Some(rendition) = window.rendition(id) else {
+                self.remove(id);
+                continue;
+            };
+            let others = reports.iter().filter(|r| r.id != *id).cloned().collect();
+            let snapshot = Arc::new(Snapshot::new(
+                rendition.clone(),
+                session.part_target_us,
+                session.target_duration_s,
+                others,
+            ));
+            match self.rendition(id) {
+                Some(live) => {
+                    live.newest.send_replace(snapshot);
+                }
+                None => self.insert(id.clone(), snapshot),
+            }
+        }
+    }
+
+    /// Writes the multivariant playlist anew from what is playable now. The first one waits until
+    /// every rendition is, since players read it only once; but not for one that stays behind.
+    pub fn publish_master(&self, window: &StreamWindow) {
+        let variants = variants(window);
+        let wanted = window.session().map_or(0, |s| s.renditions.len());
+        let foremost = window.renditions().map(whole_segments).max().unwrap_or(0);
+        let complete = variants.len() >= wanted || foremost >= WAIT_SEGMENTS;
+        let known = self.master.load().is_some();
+        let playable = !variants.is_empty() && (known || complete);
+        self.master.store(playable.then(|| Arc::new(Text::from(multivariant(&variants)))));
+    }
+
+    /// Forgets everything: the stream is free.
+    pub fn clear(&self) {
+        self.master.store(None);
+        self.renditions.store(Arc::default());
+    }
+
+    fn insert(&self, id: RenditionId, snapshot: Arc<Snapshot>) {
+        let mut renditions = BTreeMap::clone(&self.renditions.load());
+        renditions.insert(id, Arc::new(LiveRendition { newest: watch::Sender::new(snapshot) }));
+        self.renditions.store(Arc::new(renditions));
+    }
+
+    fn remove(&self, id: &RenditionId) {
+        let mut renditions = BTreeMap::clone(&self.renditions.load());
+        renditions.remove(id);
+        self.renditions.store(Arc::new(renditions));
+    }
+}
+
+impl LiveRendition {
+    /// The newest version.
+    pub fn newest(&self) -> Arc<Snapshot> {
+        self.newest.borrow().clone()
+    }
+
+    /// Follows the versions from now on.
+    pub fn follow(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.newest.subscribe()
+    }
+}
+
+impl Snapshot {
+    fn new(
+        window: RenditionWindow,
+        part_target_us: u32,
+        target_duration_s: u16,
+        reports: Vec<Report>,
+    ) -> Self {
+        let media =
+            Media { rendition: &window, part_target_us, target_duration_s, reports: &reports };
+        let full = Text::from(media.full());
+        Self { window, part_target_us, target_duration_s, full, delta: OnceLock::new(), reports }
+    }
+
+    /// The delta update, or the whole playlist when there is nothing to skip.
+    pub fn delta(&self) -> &Text {
+        let delta = self.delta.get_or_init(|| {
+            let media = Media {
+                rendition: &self.window,
+                part_target_us: self.part_target_us,
+                target_duration_s: self.target_duration_s,
+                reports: &self.reports,
+            };
+            media.delta().map(Text::from)
+        });
+        delta.as_ref().unwrap_or(&self.full)
+    }
+}
+
+impl Text {
+    /// As it is.
+    pub fn plain(&self) -> Bytes {
+        self.plain.clone()
+    }
+
+    /// Compressed with gzip.
+    pub fn gzip(&self) -> Bytes {
+        self.gzip.get_or_init(|| gzip(&self.plain)).clone()
+    }
+}
+
+impl From<String> for Text {
+    fn from(text: String) -> Self {
+        Self { plain: text.into(), gzip: OnceLock::new() }
+    }
+}
+
+fn gzip(plain: &[u8]) -> Bytes {
+    // Fast: a playlist is rendered several times a second and is nearly all repetition.
+    let mut encoder = GzEncoder::new(Vec::with_capacity(plain.len() / 4), Compression::fast());
+    // Writing to memory cannot fail.
+    let _ = encoder.write_all(plain);
+    encoder.finish().unwrap_or_default().into()
+}
+
+fn report(rendition: &RenditionWindow) -> Option<Report> {
+    let (last_msn, last_part) = rendition.last_part()?;
+    Some(Report { id: rendition.id().clone(), last_msn, last_part })
+}
+
+fn whole_segments(rendition: &RenditionWindow) -> usize {
+    rendition.segments().iter().filter(|s| s.complete && !s.gap).count()
+}
+
+/// What of the window can be played, as the multivariant playlist describes it.
+fn variants(window: &StreamWindow) -> Vec<Variant> {
+    let playable = window.renditions().filter(|r| r.playable());
+    playable
+        .filter_map(|r| {
+            let described = window.description(r.id())?;
+            Some(Variant {
+                id: r.id().clone(),
+                kind: r.kind(),
+                codec: described.codec.clone(),
+                width: described.width.into(),
+                height: described.height.into(),
+                fps: f64::from(described.fps.0) / f64::from(described.fps.1.max(1)),
+                channels: described.channels.into(),
+                bitrate: described.bitrate.into(),
+                peak_bps: r.peak_bps(),
+                mean_bps: r.mean_bps(),
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,9 @@
+//! The streams that this broadcaster knows: their names, owners, sources and ladders, the keys
+//! that publishers show, and how many may run at once.
+
+pub mod key;
+pub mod limit;
+pub mod source;
+pub mod store;
+
+mod file;

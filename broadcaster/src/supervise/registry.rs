@@ -1,0 +1,432 @@
+//! Every stream of this broadcaster: made, started, stopped, removed and published to.
+//!
+//! The store says which streams there are, a task runs each, seats bound how many are on.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use common::feed::Signer;
+use common::id::StreamName;
+use common::rendition::default_audio;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+
+use super::child::Processes;
+use super::machine::{ConnectionId, Policy, State};
+use super::stream::{Ask, Publisher, Spec, Status, StreamTask};
+use super::trial;
+use crate::config::Config;
+use crate::feed::{Feed, FeedFault};
+use crate::ingest::rtmp::listener::{PublishGate, PublishSlot, Refusal};
+use crate::origin::{Info, Origin, P2pInfo, Served};
+use crate::store::live::LiveStream;
+use crate::store::spool::Spool;
+use crate::streams::key::StreamKey;
+use crate::streams::limit::{LimitReached, Seat, Seats, StreamLimits};
+use crate::streams::source::{SourceError, SourceSpec, Trust};
+use crate::streams::store::{NewStream, Store, StoreError, StreamEntry};
+use crate::worker::ipc::{Source, Start};
+use crate::worker::ladder::{TrialResult, wants_trial};
+
+/// Requests that may wait for a stream's task.
+const ASKS_MAX: usize = 16;
+
+/// Media that may wait between a publisher and its stream: about two seconds.
+const MEDIA_MAX: usize = 256;
+
+/// Size and rate of the built-in test picture.
+const TEST_PICTURE: Source = Source::Test { width: 1280, height: 720, fps: (30, 1) };
+
+/// Longest distance of key frames that can pass through, in microseconds (hls.md).
+const KEYFRAME_MAX_US: u32 = 2_200_000;
+
+/// Longest wait for the tasks at the end: a drain, then SIGTERM, then SIGKILL.
+const STOP_MARGIN: Duration = Duration::from_secs(3);
+
+/// All streams.
+#[derive(Debug)]
+pub struct Registry {
+    config: Config,
+    program: PathBuf,
+    signer: Arc<Signer>,
+    spool: Spool,
+    origin: Arc<Origin>,
+    seats: Seats,
+    store: Mutex<Store>,
+    running: Mutex<BTreeMap<StreamName, Arc<Stream>>>,
+    connections: AtomicU64,
+    trial: Arc<watch::Sender<Option<TrialResult>>>,
+}
+
+/// One stream's handle.
+#[derive(Debug)]
+pub struct Stream {
+    /// What the origin serves of it.
+    pub served: Arc<Served>,
+    asks: mpsc::Sender<Ask>,
+    status: watch::Receiver<Status>,
+    task: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// Why something cannot be done with a stream.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// The store refuses.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// As many streams as allowed are on.
+    #[error(transparent)]
+    Limit(#[from] LimitReached),
+    /// The source cannot be used.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// Its numbers cannot be read.
+    #[error(transparent)]
+    Feed(#[from] FeedFault),
+    /// No stream has that name.
+    #[error("there is no stream named {0}")]
+    Unknown(StreamName),
+    /// The broadcaster goes down.
+    #[error("the broadcaster is shutting down")]
+    ShuttingDown,
+}
+
+impl Registry {
+    /// Takes up every stream of the store. Those that were on go on.
+    ///
+    /// # Errors
+    /// When a stream cannot be taken up.
+    pub fn open(
+        config: Config,
+        program: PathBuf,
+        signer: Arc<Signer>,
+        spool: Spool,
+        origin: Arc<Origin>,
+        store: Store,
+        trial: Option<TrialResult>,
+    ) -> Result<Arc<Self>, RegistryError> {
+        let limits = StreamLimits {
+            per_user_max: config.streams_per_owner_max,
+            global_max: config.streams_max,
+        };
+        let entries: Vec<_> = store.list().cloned().collect();
+        let registry = Arc::new(Self {
+            config,
+            program,
+            signer,
+            spool,
+            origin,
+            seats: Seats::new(limits),
+            store: Mutex::new(store),
+            running: Mutex::default(),
+            connections: AtomicU64::new(0),
+            trial: Arc::new(watch::Sender::new(trial)),
+        });
+        for entry in entries {
+            registry.launch(&entry)?;
+        }
+        Ok(registry)
+    }
+
+    /// Every stream with what is kept of it, in order of names.
+    pub fn list(&self) -> Vec<(StreamEntry, Arc<Stream>)> {
+        let entries: Vec<_> = self.store().list().cloned().collect();
+        let running = self.running();
+        let handle = |entry: StreamEntry| {
+            let stream = running.get(&entry.name)?.clone();
+            Some((entry, stream))
+        };
+        entries.into_iter().filter_map(handle).collect()
+    }
+
+    /// One stream.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub fn get(&self, name: &StreamName) -> Result<(StreamEntry, Arc<Stream>), RegistryError> {
+        let unknown = || RegistryError::Unknown(name.clone());
+        let entry = self.store().get(name).cloned().ok_or_else(unknown)?;
+        let stream = self.running().get(name).cloned().ok_or_else(unknown)?;
+        Ok((entry, stream))
+    }
+
+    /// Makes a stream and turns it on. Gives its key, which cannot be read again.
+    ///
+    /// # Errors
+    /// When a field is bad, the name is taken or a limit is reached; nothing is made then.
+    pub async fn create(&self, new: NewStream) -> Result<StreamKey, RegistryError> {
+        new.source.file(&[], Trust::Admin)?;
+        let name = new.name.clone();
+        let owner = new.owner.clone().unwrap_or_else(|| "default".into());
+        let seat = self.seats.take(&name, &owner)?;
+        let (key, entry) = {
+            let mut store = self.store();
+            let key = store.add(new, unix_s())?;
+            (key, store.get(&name).cloned())
+        };
+        let entry = entry.ok_or_else(|| RegistryError::Unknown(name.clone()))?;
+        self.measure_for(&entry);
+        let stream = self.launch(&entry).inspect_err(|_| {
+            // Half a stream would take the name and do nothing. Should the store refuse, the next
+            // start tells of both.
+            let _ = self.store().remove(&name);
+        })?;
+        stream.ask(Ask::Start(seat)).await?;
+        Ok(key)
+    }
+
+    /// Process ids of all workers.
+    pub fn worker_pids(&self) -> Vec<u32> {
+        self.running().values().filter_map(|stream| stream.status.borrow().worker_pid).collect()
+    }
+
+    /// Has this machine's encoders measured for a stream that needs it, unless they were.
+    fn measure_for(&self, entry: &StreamEntry) {
+        if !wants_trial(&entry.ladder) || self.trial.borrow().is_some() {
+            return;
+        }
+        let (program, data, trial) =
+            (self.program.clone(), self.config.data.clone(), self.trial.clone());
+        tokio::spawn(async move {
+            match trial::run(&program, &data).await {
+                Ok(result) => drop(trial.send_replace(Some(result))),
+                Err(error) => tracing::warn!("the trial of encoders failed: {error:#}"),
+            }
+        });
+    }
+
+    /// Turns a stream on.
+    ///
+    /// # Errors
+    /// When there is none of that name or a limit is reached.
+    pub async fn start(&self, name: &StreamName) -> Result<(), RegistryError> {
+        let (entry, stream) = self.get(name)?;
+        let seat = self.seat(&entry)?;
+        stream.ask(Ask::Start(seat)).await
+    }
+
+    /// Turns a stream off.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub async fn stop(&self, name: &StreamName) -> Result<(), RegistryError> {
+        let (_, stream) = self.get(name)?;
+        stream.ask(Ask::Stop).await
+    }
+
+    /// Gives a stream a new key; whoever publishes with the old one is sent away.
+    ///
+    /// # Errors
+    /// When there is none of that name or the store refuses.
+    pub async fn renew_key(&self, name: &StreamName) -> Result<StreamKey, RegistryError> {
+        let (_, stream) = self.get(name)?;
+        let key = self.store().renew_key(name)?;
+        stream.ask(Ask::DropPublisher).await?;
+        Ok(key)
+    }
+
+    /// Stops a stream and forgets it, its media included.
+    ///
+    /// # Errors
+    /// When there is none of that name or the store refuses.
+    pub async fn remove(&self, name: &StreamName) -> Result<(), RegistryError> {
+        let (_, stream) = self.get(name)?;
+        self.running().remove(name);
+        self.origin.remove(name);
+        // A task that has ended needs no telling.
+        let _ = stream.ask(Ask::Stop).await;
+        let _ = stream.ask(Ask::Shutdown).await;
+        stream.ended(self.patience()).await;
+        self.spool.forget(name);
+        // Last, because only now may another stream of that name use its folder.
+        self.store().remove(name)?;
+        Ok(())
+    }
+
+    /// Ends every task: drains, then signals. Broadcasts stay open for the next start.
+    pub async fn shut_down(&self) {
+        let streams: Vec<_> = std::mem::take(&mut *self.running()).into_values().collect();
+        for stream in &streams {
+            // A task that has ended needs no telling.
+            let _ = stream.asks.send(Ask::Shutdown).await;
+        }
+        for stream in streams {
+            stream.ended(self.patience()).await;
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        Duration::from_millis(self.config.force_kill_timeout_ms) + STOP_MARGIN
+    }
+
+    /// Starts the task of a stream.
+    fn launch(&self, entry: &StreamEntry) -> Result<Arc<Stream>, RegistryError> {
+        let live = Arc::new(LiveStream::new(entry.name.clone()));
+        let feed =
+            Feed::open(entry.name.clone(), self.signer.clone(), self.spool.clone(), live.clone())?;
+        let served = Arc::new(Served::new(live, self.info(entry)));
+        let (asks, asked) = mpsc::channel(ASKS_MAX);
+        let (mut task, status) = StreamTask::new(self.spec(entry)?, feed, served.clone(), asked);
+        if status.borrow().state.counts()
+            // Without a seat it was on before the limits were lowered; it stays on, since viewers
+            // may watch.
+            && let Ok(seat) = self.seat(entry)
+        {
+            task.sit(seat);
+        }
+        let task = Mutex::new(Some(tokio::spawn(task.run())));
+        let stream = Arc::new(Stream { served: served.clone(), asks, status, task });
+        self.origin.add(served);
+        self.running().insert(entry.name.clone(), stream.clone());
+        Ok(stream)
+    }
+
+    fn seat(&self, entry: &StreamEntry) -> Result<Seat, LimitReached> {
+        self.seats.take(&entry.name, &entry.owner).inspect_err(|error| {
+            tracing::warn!(
+                stream = %entry.name,
+                owner = %entry.owner,
+                running = self.seats.running(),
+                code = crate::streams::limit::STREAM_LIMIT_EXCEEDED,
+                "{error}"
+            );
+        })
+    }
+
+    fn spec(&self, entry: &StreamEntry) -> Result<Spec, RegistryError> {
+        let source = match &entry.source {
+            SourceSpec::Rtmp => Source::Push,
+            SourceSpec::Test => TEST_PICTURE,
+            SourceSpec::File(path) => Source::File { path: path.clone(), repeat: entry.repeat },
+        };
+        let policy = Policy {
+            pushed: source == Source::Push,
+            grace_ms: self.config.grace_ms,
+            stream_timeout_ms: self.config.stream_timeout_ms,
+            segment_ms: self.config.segment_ms.into(),
+            force_kill_ms: self.config.force_kill_timeout_ms,
+        };
+        Ok(Spec {
+            name: entry.name.clone(),
+            workers: Box::new(Processes {
+                program: self.program.clone(),
+                stream: entry.name.clone(),
+            }),
+            start: Start {
+                stream: entry.name.to_string(),
+                source,
+                ladder: entry.ladder.clone(),
+                audio: default_audio(),
+                part_us: self.config.part_ms * 1000,
+                segment_us: self.config.segment_ms * 1000,
+                keyframe_max_us: KEYFRAME_MAX_US.max(self.config.segment_ms * 1100),
+                trial: None,
+            },
+            policy,
+            dir: self.spool.stream_dir(&entry.name),
+            trial: self.trial.subscribe(),
+        })
+    }
+
+    fn info(&self, entry: &StreamEntry) -> Info {
+        let part_target_ms = self.config.part_ms * 11 / 10;
+        let key = self.signer.verifier().to_bytes();
+        Info {
+            stream: entry.name.to_string(),
+            title: entry.title.clone(),
+            state: "ended",
+            broadcast: 0,
+            session: 0,
+            public_key: key.iter().map(|b| format!("{b:02x}")).collect(),
+            session_record: None,
+            renditions: Vec::new(),
+            // The least hold-back that players keep (RFC 8216bis §4.4.3.8).
+            latency_target_ms: 3 * part_target_ms,
+            part_ms: self.config.part_ms,
+            segment_ms: self.config.segment_ms,
+            started_at: None,
+            p2p: P2pInfo { policy: self.config.p2p.name() },
+            signaling: None,
+            ice_servers: Vec::new(),
+        }
+    }
+
+    fn store(&self) -> MutexGuard<'_, Store> {
+        lock(&self.store)
+    }
+
+    fn running(&self) -> MutexGuard<'_, BTreeMap<StreamName, Arc<Stream>>> {
+        lock(&self.running)
+    }
+}
+
+impl Stream {
+    /// What the stream is doing now.
+    pub fn status(&self) -> Status {
+        self.status.borrow().clone()
+    }
+
+    /// Asks, and waits until it is done, so that whoever asks then sees the new state.
+    async fn ask(&self, ask: Ask) -> Result<(), RegistryError> {
+        let (done, reached) = oneshot::channel();
+        for ask in [ask, Ask::Reached(done)] {
+            self.asks.send(ask).await.map_err(|_| RegistryError::ShuttingDown)?;
+        }
+        reached.await.map_err(|_| RegistryError::ShuttingDown)
+    }
+
+    async fn ended(&self, patience: Duration) {
+        let task = lock(&self.task).take();
+        if let Some(mut task) = task
+            && tokio::time::timeout(patience, &mut task).await.is_err()
+        {
+            // Dropping it kills its workers.
+            task.abort();
+        }
+    }
+}
+
+impl PublishGate for Registry {
+    async fn authorize(&self, key: &StreamKey, peer: SocketAddr) -> Result<PublishSlot, Refusal> {
+        let entry = self.store().by_key(key).cloned().ok_or(Refusal::UnknownKey)?;
+        if entry.source != SourceSpec::Rtmp {
+            return Err(Refusal::OtherSource(entry.source.to_string()));
+        }
+        let stream = self.running().get(&entry.name).cloned().ok_or(Refusal::NotReady)?;
+        // An ended broadcast's stream is turned on again by its publisher, and counts again.
+        let seat = self.seat(&entry)?;
+        let id = ConnectionId(self.connections.fetch_add(1, Ordering::Relaxed) + 1);
+        let (media_in, media) = mpsc::channel(MEDIA_MAX);
+        let (cancel, cancelled) = watch::channel(None);
+        let (answer, answered) = oneshot::channel();
+        let publisher = Publisher { id, media, cancel };
+        let asked = stream.asks.send(Ask::Publish(publisher, seat, answer)).await;
+        match asked {
+            Ok(()) => answered.await.unwrap_or(Err(Refusal::NotReady))?,
+            Err(_) => return Err(Refusal::NotReady),
+        }
+        tracing::info!(stream = %entry.name, peer = %common::redact::address(peer.ip()), "an encoder publishes");
+        Ok(PublishSlot { stream: entry.name, media: media_in, cancel: cancelled })
+    }
+}
+
+/// Whether a stream is listed for viewers.
+pub fn listed(state: State) -> bool {
+    matches!(state, State::Live | State::Grace)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Every change under these locks is a single step, so a poisoned one still holds sense.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn unix_s() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+#[cfg(test)]
+mod tests;

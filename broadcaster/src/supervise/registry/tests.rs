@@ -1,0 +1,192 @@
+//! The registry with real processes in the place of workers: scripts that read and say nothing.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use common::rendition::{Ladder, NamedLadder};
+
+use super::*;
+use crate::config::Settings;
+use crate::store::spool::SpoolThread;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+struct Rig {
+    dir: tempfile::TempDir,
+    registry: Arc<Registry>,
+    spool: Spool,
+    spool_thread: SpoolThread,
+}
+
+impl Rig {
+    fn new(per_owner_max: usize, streams_max: usize) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        // A worker that takes everything and makes nothing.
+        let script = "#!/bin/sh\nexec cat > /dev/null\n";
+        let program = dir.path().join("worker.sh");
+        // Written by another process, or a fork elsewhere in this one could hold it open for
+        // writing, which forbids to run it.
+        let status = std::process::Command::new("sh")
+            .args(["-c", "printf %s \"$1\" > \"$2\"", "sh", script])
+            .arg(&program)
+            .status()
+            .unwrap();
+        assert!(status.success());
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        Self::open(dir, per_owner_max, streams_max)
+    }
+
+    fn open(dir: tempfile::TempDir, per_owner_max: usize, streams_max: usize) -> Self {
+        let mut config = Settings::default().resolve(None).unwrap();
+        config.streams_per_owner_max = per_owner_max;
+        config.streams_max = streams_max;
+        let (spool, spool_thread) = Spool::open(dir.path().join("spool"), 1 << 20).unwrap();
+        let registry = Registry::open(
+            config,
+            dir.path().join("worker.sh"),
+            Arc::new(Signer::from_seed([7; 32])),
+            spool.clone(),
+            Arc::new(Origin::default()),
+            Store::open(dir.path()).unwrap(),
+            None,
+        )
+        .unwrap();
+        Self { dir, registry, spool, spool_thread }
+    }
+
+    async fn reopened(self, per_owner_max: usize, streams_max: usize) -> Self {
+        self.registry.shut_down().await;
+        drop(self.registry);
+        self.spool_thread.stop(&self.spool);
+        Self::open(self.dir, per_owner_max, streams_max)
+    }
+
+    async fn add(&self, name: &str, owner: &str) -> Result<StreamKey, RegistryError> {
+        self.registry
+            .create(NewStream {
+                name: self::name(name),
+                title: None,
+                owner: Some(owner.to_owned()),
+                source: SourceSpec::Rtmp,
+                ladder: Ladder::Named(NamedLadder::Passthrough),
+                repeat: false,
+            })
+            .await
+    }
+
+    async fn publish(&self, key: &StreamKey) -> Result<PublishSlot, Refusal> {
+        let peer = "192.0.2.1:5000".parse().unwrap();
+        tokio::time::timeout(PATIENCE, self.registry.authorize(key, peer)).await.unwrap()
+    }
+
+    fn state(&self, name: &str) -> State {
+        self.registry.get(&self::name(name)).unwrap().1.status().state
+    }
+}
+
+fn name(name: &str) -> StreamName {
+    name.parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_stream_too_many_is_refused_in_the_same_words_by_the_api_and_by_rtmp() {
+    let rig = Rig::new(2, 3);
+    rig.add("a1", "a").await.unwrap();
+    let key = rig.add("a2", "a").await.unwrap();
+    let refused = rig.add("a3", "a").await.unwrap_err();
+    assert_eq!(refused.to_string(), "Maximum 2 concurrent streams reached");
+    assert!(rig.registry.get(&name("a3")).is_err(), "nothing is made");
+    rig.registry.stop(&name("a2")).await.unwrap();
+    assert_eq!(rig.state("a2"), State::Ended);
+    rig.add("b1", "b").await.unwrap();
+    rig.add("b2", "b").await.unwrap();
+    let refused = rig.publish(&key).await.unwrap_err();
+    assert_eq!(refused.to_string(), "Maximum 3 concurrent streams reached");
+    assert!(matches!(
+        rig.registry.start(&name("a2")).await,
+        Err(RegistryError::Limit(LimitReached { max: 3 }))
+    ));
+    rig.registry.remove(&name("b1")).await.unwrap();
+    rig.registry.start(&name("a2")).await.unwrap();
+    assert_eq!(rig.state("a2"), State::Waiting);
+    rig.registry.shut_down().await;
+}
+
+#[tokio::test]
+async fn stopping_and_starting_in_a_hurry_neither_loses_nor_keeps_a_seat() {
+    let rig = Rig::new(1, 1);
+    rig.add("a", "a").await.unwrap();
+    for _ in 0..50 {
+        rig.registry.stop(&name("a")).await.unwrap();
+        rig.registry.start(&name("a")).await.unwrap();
+    }
+    assert!(rig.add("b", "b").await.is_err(), "a is on");
+    rig.registry.stop(&name("a")).await.unwrap();
+    rig.add("b", "b").await.unwrap();
+    rig.registry.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_key_opens_its_own_stream_and_no_other() {
+    let rig = Rig::new(5, 20);
+    let key = rig.add("show", "a").await.unwrap();
+    rig.add("other", "a").await.unwrap();
+    let slot = rig.publish(&key).await.unwrap();
+    assert_eq!(slot.stream, name("show"));
+    let wrong = StreamKey::presented("wrong".to_owned());
+    assert_eq!(rig.publish(&wrong).await.unwrap_err(), Refusal::UnknownKey);
+
+    let new_key = rig.registry.renew_key(&name("show")).await.unwrap();
+    let mut cancel = slot.cancel.clone();
+    tokio::time::timeout(PATIENCE, cancel.changed()).await.unwrap().unwrap();
+    assert_eq!(*cancel.borrow(), Some(Refusal::KeyReplaced));
+    drop(slot);
+    assert_eq!(rig.publish(&key).await.unwrap_err(), Refusal::UnknownKey);
+    assert!(rig.publish(&new_key).await.is_ok());
+    rig.registry.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_removed_stream_ends_its_encoder_and_its_worker_and_frees_its_name() {
+    let rig = Rig::new(5, 20);
+    let key = rig.add("show", "a").await.unwrap();
+    let slot = rig.publish(&key).await.unwrap();
+    rig.registry.remove(&name("show")).await.unwrap();
+    assert!(slot.media.is_closed(), "its task has ended");
+    assert!(matches!(rig.registry.get(&name("show")), Err(RegistryError::Unknown(_))));
+    assert_eq!(rig.publish(&key).await.unwrap_err(), Refusal::UnknownKey);
+    let other_key = rig.add("show", "b").await.unwrap();
+    assert!(rig.publish(&other_key).await.is_ok());
+    rig.registry.shut_down().await;
+}
+
+#[tokio::test]
+async fn streams_and_whether_they_are_on_survive_a_restart_even_beyond_lowered_limits() {
+    let rig = Rig::new(5, 20);
+    for name in ["on", "also-on", "off"] {
+        rig.add(name, "a").await.unwrap();
+    }
+    rig.registry.stop(&name("off")).await.unwrap();
+
+    let rig = rig.reopened(1, 1).await;
+    assert_eq!(
+        ["on", "also-on", "off"].map(|name| rig.state(name)),
+        [State::Waiting, State::Waiting, State::Ended]
+    );
+    assert!(rig.registry.start(&name("off")).await.is_err());
+    rig.registry.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_stream_that_cannot_be_taken_up_leaves_its_name_free() {
+    let rig = Rig::new(5, 20);
+    let folder = rig.spool.stream_dir(&name("show"));
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("numbers.json"), "not numbers").unwrap();
+    assert!(matches!(rig.add("show", "a").await, Err(RegistryError::Feed(_))));
+    assert!(matches!(rig.registry.get(&name("show")), Err(RegistryError::Unknown(_))));
+    fs::remove_file(folder.join("numbers.json")).unwrap();
+    rig.add("show", "a").await.unwrap();
+    rig.registry.shut_down().await;
+}

@@ -1,0 +1,583 @@
+//! The task of one stream: carries out what its machine decides and tells it what happened.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use base64::Engine as _;
+use common::id::StreamName;
+use common::playlist::date_time;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+use super::cause::Cause;
+use super::child::{Child, ChildEvent, Workers};
+use super::machine::{ConnectionId, Input, Machine, Output, Policy, State, WorkerId};
+use super::now::Now;
+use super::standing;
+use crate::feed::{Feed, Timing};
+use crate::ingest::media::{Config, Media, Track};
+use crate::ingest::rtmp::listener::Refusal;
+use crate::origin::{Info, InfoRendition, Served};
+use crate::streams::limit::Seat;
+use crate::worker::ipc::{self, Command, FailCode, Report, Start};
+
+/// Reports that may wait for the task: two seconds of parts of a large ladder.
+const EVENTS_MAX: usize = 256;
+
+/// Notes kept for the operator.
+const NOTES_MAX: usize = 32;
+
+/// What a stream task is asked to do.
+#[derive(Debug)]
+pub enum Ask {
+    /// The operator wants it on. The seat is given back when it is off.
+    Start(Seat),
+    /// The operator wants it off.
+    Stop,
+    /// Someone with the right key wants to publish, which may turn an ended stream on; the answer
+    /// says whether it may.
+    Publish(Publisher, Seat, oneshot::Sender<Result<(), Refusal>>),
+    /// Close whoever publishes: the key is no longer good.
+    DropPublisher,
+    /// Say when everything asked before has been done.
+    Reached(oneshot::Sender<()>),
+    /// The broadcaster goes down.
+    Shutdown,
+}
+
+/// A connection that publishes.
+#[derive(Debug)]
+pub struct Publisher {
+    /// Its number, never used twice.
+    pub id: ConnectionId,
+    /// Its media; closed when the connection ends.
+    pub media: mpsc::Receiver<Media>,
+    /// Ends the connection, with a reason for its encoder's log.
+    pub cancel: watch::Sender<Option<Refusal>>,
+}
+
+/// What a stream is made of.
+#[derive(Debug)]
+pub struct Spec {
+    /// Its name.
+    pub name: StreamName,
+    /// What makes its media.
+    pub workers: Box<dyn Workers>,
+    /// What the worker is told.
+    pub start: Start,
+    /// How patient the stream is.
+    pub policy: Policy,
+    /// Where its standing is kept.
+    pub dir: PathBuf,
+    /// Who else wants to know when a worker starts, such as a cached trial.
+    pub trial: watch::Receiver<Option<crate::worker::ladder::TrialResult>>,
+}
+
+/// What the API and the pages show of a stream.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// Its state.
+    pub state: State,
+    /// Why.
+    pub cause: Cause,
+    /// Decisions of the current worker, and what went wrong lately.
+    pub notes: Vec<String>,
+    /// The renditions of the current session.
+    pub renditions: Vec<ipc::MadeRendition>,
+    /// The current or last broadcast.
+    pub broadcast: u32,
+    /// The current or last session.
+    pub session: u32,
+    /// When the current broadcast began, in microseconds since the Unix epoch.
+    pub started_at_us: Option<i64>,
+    /// Process id of the current worker.
+    pub worker_pid: Option<u32>,
+    /// The worker's newest pulse.
+    pub pulse: ipc::Status,
+    /// Workers that ended unexpectedly since the broadcast began.
+    pub crashes: u64,
+}
+
+/// The task of one stream.
+#[derive(Debug)]
+pub struct StreamTask {
+    spec: Spec,
+    machine: Machine,
+    feed: Feed,
+    served: Arc<Served>,
+    asks: mpsc::Receiver<Ask>,
+    events: mpsc::Receiver<ChildEvent>,
+    events_in: mpsc::Sender<ChildEvent>,
+    children: BTreeMap<WorkerId, Running>,
+    publisher: Option<Publisher>,
+    /// A publisher that the machine has not answered for yet.
+    asking: Option<(Publisher, oneshot::Sender<Result<(), Refusal>>)>,
+    /// The publisher's newest configurations, for a worker that is started again.
+    configs: BTreeMap<u8, Config>,
+    status: watch::Sender<Status>,
+    /// Its place among the streams that may run, while its state counts.
+    seat: Option<Seat>,
+    zero: Instant,
+    /// Whether anybody is left who may ask.
+    asked: bool,
+    finished: bool,
+}
+
+#[derive(Debug)]
+struct Running {
+    child: Child,
+    ready: Option<ipc::Ready>,
+    /// Video is of no use to it before the next key frame.
+    needs_key: bool,
+}
+
+impl StreamTask {
+    /// A task for a stream, and how to follow it. Takes up what an earlier run left.
+    pub fn new(
+        spec: Spec,
+        feed: Feed,
+        served: Arc<Served>,
+        asks: mpsc::Receiver<Ask>,
+    ) -> (Self, watch::Receiver<Status>) {
+        let zero = Instant::now();
+        let mut machine = Machine::new(spec.policy, Now(0));
+        if let Some(standing) = standing::read(&spec.dir) {
+            let numbers = feed.numbers();
+            let broadcast_open = numbers.broadcast > 0 && !numbers.ended;
+            machine.handle(Now(0), Input::Restored { standing, broadcast_open });
+        }
+        let (events_in, events) = mpsc::channel(EVENTS_MAX);
+        let status = Status {
+            state: machine.state(),
+            cause: machine.cause().clone(),
+            notes: Vec::new(),
+            renditions: Vec::new(),
+            broadcast: feed.numbers().broadcast,
+            session: feed.numbers().session.0,
+            started_at_us: None,
+            worker_pid: None,
+            pulse: ipc::Status::default(),
+            crashes: 0,
+        };
+        let (status, follow) = watch::channel(status);
+        let task = Self {
+            spec,
+            machine,
+            feed,
+            served,
+            asks,
+            events,
+            events_in,
+            children: BTreeMap::new(),
+            publisher: None,
+            asking: None,
+            configs: BTreeMap::new(),
+            status,
+            seat: None,
+            zero,
+            asked: true,
+            finished: false,
+        };
+        (task, follow)
+    }
+
+    /// Takes a seat for a stream that is on from the start.
+    pub fn sit(&mut self, seat: Seat) {
+        self.seat = Some(seat);
+    }
+
+    /// Runs until the broadcaster goes down or nobody asks any more.
+    pub async fn run(mut self) {
+        self.carry_out();
+        self.publish_info();
+        while !self.finished {
+            let timeout = self.machine.poll_timeout().map(|(at, _)| self.zero + ms(at.0));
+            let publisher = self.publisher.as_mut();
+            tokio::select! {
+                biased;
+                Some(event) = self.events.recv() => self.handle_event(event),
+                ask = self.asks.recv(), if self.asked => match ask {
+                    Some(ask) => self.handle_ask(ask),
+                    None => {
+                        self.asked = false;
+                        self.handle(Input::Shutdown);
+                    }
+                },
+                media = next_media(publisher) => self.handle_media(media),
+                () = sleep_until(timeout) => self.handle(Input::Tick),
+            }
+        }
+    }
+
+    fn now(&self) -> Now {
+        Now(self.zero.elapsed().as_millis() as u64)
+    }
+
+    fn handle(&mut self, input: Input) {
+        let now = self.now();
+        self.machine.handle(now, input);
+        self.carry_out();
+    }
+
+    fn handle_ask(&mut self, ask: Ask) {
+        match ask {
+            Ask::Start(seat) => {
+                self.handle(Input::OperatorStart);
+                self.keep(seat);
+            }
+            Ask::Stop => self.handle(Input::OperatorStop),
+            Ask::Shutdown => self.handle(Input::Shutdown),
+            Ask::Reached(reached) => {
+                // Whoever asked may have stopped waiting.
+                let _ = reached.send(());
+            }
+            Ask::DropPublisher => {
+                // The connection's end is then noticed like any other.
+                if let Some(publisher) = &self.publisher {
+                    publisher.cancel.send_replace(Some(Refusal::KeyReplaced));
+                }
+            }
+            Ask::Publish(publisher, seat, answer) => {
+                let id = publisher.id;
+                self.asking = Some((publisher, answer));
+                self.handle(Input::PublisherConnected(id));
+                // An answer always comes at once; should it not, the connection is refused by
+                // the drop.
+                self.asking = None;
+                self.keep(seat);
+            }
+        }
+    }
+
+    /// Keeps the seat while the stream is on; one that stayed off, or is off again, needs none.
+    fn keep(&mut self, seat: Seat) {
+        self.seat = Some(seat).filter(|_| self.machine.state().counts());
+    }
+
+    fn handle_media(&mut self, media: Option<Media>) {
+        let Some(id) = self.publisher.as_ref().map(|p| p.id) else { return };
+        let Some(media) = media else {
+            self.publisher = None;
+            self.configs.clear();
+            return self.handle(Input::PublisherGone(id));
+        };
+        // Only the machine is told of every frame; it answers in a few nanoseconds.
+        self.handle(Input::PublisherMedia(id));
+        let command = match media {
+            Media::Config(config) => {
+                self.configs.insert(config.track() as u8, config.clone());
+                Command::Config(config)
+            }
+            Media::Frame(frame) => Command::Frame(frame),
+        };
+        let Some(worker) = self.machine.feeding() else { return };
+        let Some(running) = self.children.get_mut(&worker) else { return };
+        if let Command::Frame(frame) = &command {
+            let video = frame.track == Track::Video;
+            let key = video && frame.key;
+            // Sound that comes before the first picture would look like a source without one.
+            let waits = video || self.configs.contains_key(&(Track::Video as u8));
+            if running.needs_key && waits && !key {
+                return;
+            }
+            running.needs_key &= !key;
+        }
+        if running.child.send(command).is_err() {
+            // What follows builds on what is lost now.
+            running.needs_key = true;
+            self.handle(Input::WorkerBackedUp(worker));
+        }
+    }
+
+    fn handle_event(&mut self, event: ChildEvent) {
+        match event {
+            ChildEvent::Report(worker, report) => self.handle_report(worker, report),
+            ChildEvent::Garbled(worker, why) => {
+                let message = format!("its messages cannot be read: {why}");
+                self.handle(Input::WorkerFailed { worker, code: FailCode::Other, message });
+            }
+            ChildEvent::Exited(worker, how) => {
+                self.children.remove(&worker);
+                self.handle(Input::WorkerExited { worker, how });
+            }
+        }
+    }
+
+    fn handle_report(&mut self, worker: WorkerId, report: Report) {
+        match report {
+            Report::Ready(ready) => {
+                if let Some(running) = self.children.get_mut(&worker) {
+                    running.ready = Some(ready);
+                }
+                self.handle(Input::WorkerReady(worker));
+            }
+            Report::Part(part) => {
+                if self.machine.has_session(worker) {
+                    self.feed.part(&part);
+                }
+                self.handle(Input::WorkerPart(worker));
+            }
+            Report::Status(pulse) => {
+                if self.machine.has_session(worker) {
+                    self.status.send_modify(|status| status.pulse = pulse);
+                }
+            }
+            Report::Thumb(jpeg) => {
+                if self.machine.has_session(worker) {
+                    self.served.set_thumb(jpeg);
+                }
+            }
+            Report::Withdrawn(withdrawn) => {
+                if self.machine.has_session(worker) {
+                    self.feed.withdraw(withdrawn.rendition);
+                    self.note(withdrawn.note);
+                    self.publish_info();
+                }
+            }
+            Report::Failed(failed) => {
+                self.handle(Input::WorkerFailed {
+                    worker,
+                    code: failed.code,
+                    message: failed.message,
+                });
+            }
+            Report::Drained => self.handle(Input::WorkerDrained(worker)),
+        }
+    }
+
+    fn carry_out(&mut self) {
+        while let Some(output) = self.machine.poll_output() {
+            tracing::debug!(stream = %self.spec.name, ?output);
+            match output {
+                Output::StartWorker(worker) => self.start_worker(worker),
+                Output::DrainWorker(worker) => self.with_child(worker, |child| {
+                    // One that does not read is drained by time.
+                    let _ = child.send(Command::Drain);
+                }),
+                Output::TerminateWorker(worker) => self.with_child(worker, Child::terminate),
+                Output::KillWorker(worker) => {
+                    tracing::error!(
+                        code = "FORCE_KILL_REQUIRED",
+                        "Stream {} did not respond to SIGTERM, force killing",
+                        self.spec.name
+                    );
+                    self.with_child(worker, Child::kill);
+                }
+                Output::AttachPublisher(id) => self.attach(id),
+                Output::ClosePublisher(id, cause) => self.close_publisher(id, &cause),
+                Output::RefusePublisher(id, cause) => self.refuse(id, cause),
+                Output::BeginBroadcast => {
+                    let begun = self.feed.begin_broadcast();
+                    self.report_fault(begun);
+                    self.status.send_modify(|status| {
+                        status.started_at_us = Some(unix_us());
+                        status.crashes = 0;
+                    });
+                }
+                Output::BeginSession(worker) => self.begin_session(worker),
+                Output::EndSession(_) => self.feed.end_session(),
+                Output::EndBroadcast(cause) => {
+                    tracing::info!(stream = %self.spec.name, %cause, "the broadcast ends");
+                    let ended = self.feed.end_broadcast();
+                    self.report_fault(ended);
+                }
+                Output::FreeStream => self.feed.free(),
+                Output::State(state, cause) => self.announce(state, cause),
+                Output::Finished => self.finished = true,
+            }
+        }
+    }
+
+    fn with_child(&self, worker: WorkerId, act: impl FnOnce(&Child)) {
+        if let Some(running) = self.children.get(&worker) {
+            act(&running.child);
+        }
+    }
+
+    fn start_worker(&mut self, worker: WorkerId) {
+        let mut start = self.spec.start.clone();
+        start.trial = self.spec.trial.borrow().clone();
+        match self.spec.workers.start(worker, start, self.events_in.clone()) {
+            Ok(child) => {
+                for config in self.configs.values() {
+                    // A new queue has room for two.
+                    let _ = child.send(Command::Config(config.clone()));
+                }
+                let running = Running { child, ready: None, needs_key: true };
+                self.children.insert(worker, running);
+            }
+            Err(error) => {
+                let how = format!("the worker cannot be started: {error}");
+                self.handle(Input::WorkerExited { worker, how });
+            }
+        }
+    }
+
+    fn begin_session(&mut self, worker: WorkerId) {
+        let Some(running) = self.children.get_mut(&worker) else { return };
+        let Some(ready) = running.ready.take() else { return };
+        let timing =
+            Timing { part_us: self.spec.start.part_us, segment_us: self.spec.start.segment_us };
+        let pid = running.child.pid();
+        if let Err(fault) = self.feed.begin_session(&ready, timing) {
+            let message = fault.to_string();
+            tracing::error!(stream = %self.spec.name, "{message}");
+            return self.handle(Input::WorkerFailed { worker, code: FailCode::Other, message });
+        }
+        for note in &ready.notes {
+            tracing::info!(stream = %self.spec.name, "{note}");
+        }
+        let numbers = self.feed.numbers();
+        self.status.send_modify(|status| {
+            status.notes = ready.notes;
+            status.notes.truncate(NOTES_MAX);
+            status.renditions = ready.renditions;
+            status.broadcast = numbers.broadcast;
+            status.session = numbers.session.0;
+            status.worker_pid = pid;
+            status.pulse = ipc::Status::default();
+            status.started_at_us.get_or_insert_with(unix_us);
+        });
+        self.publish_info();
+    }
+
+    fn attach(&mut self, id: ConnectionId) {
+        let Some((publisher, answer)) = self.asking.take().filter(|(p, _)| p.id == id) else {
+            return;
+        };
+        if answer.send(Ok(())).is_ok() {
+            self.configs.clear();
+            self.publisher = Some(publisher);
+        }
+    }
+
+    fn refuse(&mut self, id: ConnectionId, cause: Cause) {
+        if let Some((_, answer)) = self.asking.take().filter(|(p, _)| p.id == id) {
+            let _ = answer.send(Err(refusal(&cause)));
+        }
+    }
+
+    fn close_publisher(&mut self, id: ConnectionId, cause: &Cause) {
+        if self.publisher.as_ref().is_some_and(|p| p.id == id)
+            && let Some(publisher) = self.publisher.take()
+        {
+            self.configs.clear();
+            publisher.cancel.send_replace(Some(refusal(cause)));
+        }
+    }
+
+    fn announce(&mut self, state: State, cause: Cause) {
+        let name = &self.spec.name;
+        match (&state, &cause) {
+            (State::Failed, _) => tracing::error!(stream = %name, "the stream failed: {cause}"),
+            (_, Cause::WorkerCrashed(_) | Cause::Stalled) => {
+                tracing::warn!(stream = %name, ?state, "{cause}; it is started again");
+            }
+            _ => tracing::info!(stream = %name, ?state, "{cause}"),
+        }
+        let crashed = matches!(cause, Cause::WorkerCrashed(_) | Cause::Stalled);
+        if crashed {
+            self.note(cause.to_string());
+        }
+        if let Err(error) = standing::write(&self.spec.dir, self.machine.standing()) {
+            tracing::warn!(stream = %name, %error, "the stream's standing cannot be kept");
+        }
+        if !state.counts() {
+            self.seat = None;
+        }
+        self.served.live.set_grace(state != State::Live);
+        self.status.send_modify(|status| {
+            status.state = state;
+            status.cause = cause;
+            status.crashes += u64::from(crashed);
+            if state != State::Live {
+                status.worker_pid = None;
+            }
+        });
+        self.publish_info();
+    }
+
+    fn note(&self, note: String) {
+        self.status.send_modify(|status| {
+            if status.notes.len() >= NOTES_MAX {
+                status.notes.remove(0);
+            }
+            status.notes.push(note);
+        });
+    }
+
+    fn report_fault(&self, result: Result<(), crate::feed::FeedFault>) {
+        if let Err(fault) = result {
+            tracing::error!(stream = %self.spec.name, "{fault}");
+            self.note(fault.to_string());
+        }
+    }
+
+    fn publish_info(&self) {
+        let status = self.status.borrow();
+        let session = self.feed.window().session();
+        let renditions = session.map_or_else(Vec::new, |session| {
+            session.renditions.iter().map(InfoRendition::from).collect()
+        });
+        let record = self.feed.session_record();
+        self.served.set_info(Info {
+            state: state_name(status.state),
+            broadcast: status.broadcast,
+            session: status.session,
+            session_record: record.map(|r| base64::engine::general_purpose::STANDARD.encode(r)),
+            renditions,
+            started_at: status.started_at_us.map(date_time),
+            ..Info::clone(&self.served.info())
+        });
+    }
+}
+
+/// What a publisher is told.
+fn refusal(cause: &Cause) -> Refusal {
+    match cause {
+        Cause::TakenOver => Refusal::TakenOver,
+        Cause::TakeoverLimit(_) => Refusal::Contested,
+        Cause::OperatorStopped => Refusal::Stopped,
+        Cause::ShuttingDown => Refusal::NotReady,
+        other => Refusal::Other(other.to_string()),
+    }
+}
+
+/// A state's name in JSON.
+pub fn state_name(state: State) -> &'static str {
+    match state {
+        State::Waiting => "waiting",
+        State::Live => "live",
+        State::Grace => "grace",
+        State::Failed => "failed",
+        State::Ended => "ended",
+    }
+}
+
+async fn next_media(publisher: Option<&mut Publisher>) -> Option<Media> {
+    match publisher {
+        Some(publisher) => publisher.media.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn ms(ms: u64) -> std::time::Duration {
+    std::time::Duration::from_millis(ms)
+}
+
+fn unix_us() -> i64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    now.map_or(0, |d| d.as_micros() as i64)
+}
+
+#[cfg(test)]
+mod tests;

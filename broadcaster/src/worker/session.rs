@@ -1,0 +1,745 @@
+//! A worker's one session, from [`Start`] to its last part: plans the renditions, feeds the graph,
+//! cuts what comes out of it and reports. The shell around it moves bytes; the rules are in
+//! [`super::cut`], [`super::ladder`] and [`super::source_push`].
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use common::rendition::{AudioTier, Kind, SOURCE_ID};
+
+use super::cut::{SourceCut, SourceCuts, Timeline};
+use super::ipc::{
+    Command, FailCode, Failed, MadeRendition, Part, Ready, Report, Source, Start, Status, Withdrawn,
+};
+use super::ladder::{self, Picture, Plan};
+use super::pipeline::{AudioFeed, Coded, Graph, Running, VideoFeed, other};
+use super::rendition::Rendition;
+use super::source_push::{self, Begin, Intake, Placed};
+use super::{source_file, source_test, trial};
+use crate::ingest::media::Media;
+
+/// What the session's loop waits for.
+#[derive(Debug)]
+pub enum Event {
+    /// From the broadcaster.
+    Command(Command),
+    /// The broadcaster is gone or sent nonsense: stop at once.
+    Gone,
+    /// A coded frame from the graph.
+    Coded(Coded),
+    /// A still of the source, as JPEG.
+    Thumb(Bytes),
+    /// An output of the graph has ended.
+    OutputEnded,
+    /// A self-paced source produced its first frame at this wall clock, in microseconds since the
+    /// Unix epoch.
+    Started {
+        /// The wall clock of session time 0.
+        wall_clock_us: i64,
+    },
+    /// A file's tracks are known.
+    Opened(source_file::Opened),
+    /// Compressed media of a file.
+    Media(Media),
+    /// A source ended by itself.
+    SourceEnded,
+    /// A source cannot go on.
+    Failed(Failed),
+}
+
+/// Counters that a source's thread shares with the session.
+#[derive(Debug, Default)]
+pub struct Pulse {
+    /// Frames left out because they came too late or the graph was full.
+    pub dropped: AtomicU64,
+    /// Session time of the newest frame, in microseconds.
+    pub source_us: AtomicU64,
+}
+
+/// Events under way: enough that no thread waits for another in normal work (a few frames per
+/// output), few enough that a stuck session stops its graph within a second.
+pub const EVENTS_MAX: usize = 64;
+
+/// How often the session looks around when nothing happens.
+const TICK: Duration = Duration::from_millis(20);
+
+/// How long the renditions may take to give their first frame. x264 and decoders take tens of
+/// milliseconds; a machine that needs longer than this will not keep up either.
+const READY_MAX: Duration = Duration::from_secs(10);
+
+/// How long [`Command::Drain`] waits for the encoders.
+const DRAIN_MAX: Duration = Duration::from_secs(3);
+
+/// Runs a session to its end. `events` feeds it; `sender` is the other end, handed to the threads
+/// it starts; `emit` sends reports and says whether anybody still listens.
+pub fn run(
+    start: Start,
+    events: Receiver<Event>,
+    sender: &SyncSender<Event>,
+    emit: &mut dyn FnMut(Report) -> bool,
+) {
+    let mut session = Session::new(start, sender.clone());
+    let result = session.begin().and_then(|()| session.work(&events, emit));
+    session.stop.store(true, Ordering::Relaxed);
+    // The graph's threads may wait to send: they stop waiting when nobody can receive.
+    drop(events);
+    match result {
+        Ok(End::Drained) => {
+            emit(Report::Drained);
+        }
+        Ok(End::Gone) => {}
+        Err(failed) => {
+            tracing::error!(code = ?failed.code, "{}", failed.message);
+            emit(Report::Failed(failed));
+        }
+    }
+}
+
+enum End {
+    Drained,
+    Gone,
+}
+
+struct Session {
+    start: Start,
+    sender: SyncSender<Event>,
+    stop: Arc<AtomicBool>,
+    pulse: Arc<Pulse>,
+    timeline: Arc<Mutex<Timeline>>,
+    renditions: Vec<Rendition>,
+    has_video: bool,
+    graph: Option<Running>,
+    notes: Vec<String>,
+    wall_clock_us: Option<i64>,
+    began: Instant,
+    /// What was to report before every rendition was ready.
+    held: VecDeque<Report>,
+    ready_sent: bool,
+    /// Pushed media: how it is placed in session time.
+    intake: Option<Intake>,
+    pass: Passthrough,
+    draining: Option<Drain>,
+    status: StatusClock,
+}
+
+/// What goes around the graph without being decoded.
+#[derive(Default)]
+struct Passthrough {
+    /// Rendition number of `source` and where it is cut.
+    video: Option<(usize, SourceCuts)>,
+    /// Rendition number of audio that is passed through.
+    audio: Option<usize>,
+    /// Whether frames are left out of the graph until the next key frame.
+    skipping: bool,
+}
+
+struct Drain {
+    since: Instant,
+    outputs_left: usize,
+}
+
+struct StatusClock {
+    last: Instant,
+    bytes: u64,
+    bitrate: u64,
+}
+
+impl Session {
+    fn new(start: Start, sender: SyncSender<Event>) -> Self {
+        let timeline = Arc::new(Mutex::new(Timeline::new(start.segment_us)));
+        Self {
+            start,
+            sender,
+            stop: Arc::new(AtomicBool::new(false)),
+            pulse: Arc::new(Pulse::default()),
+            timeline,
+            renditions: Vec::new(),
+            has_video: true,
+            graph: None,
+            notes: Vec::new(),
+            wall_clock_us: None,
+            began: Instant::now(),
+            held: VecDeque::new(),
+            ready_sent: false,
+            intake: None,
+            pass: Passthrough::default(),
+            draining: None,
+            status: StatusClock { last: Instant::now(), bytes: 0, bitrate: 0 },
+        }
+    }
+
+    fn begin(&mut self) -> Result<(), Failed> {
+        match self.start.source.clone() {
+            Source::Test { width, height, fps } => self.begin_test(width, height, fps),
+            Source::File { path, repeat } => {
+                init_gstreamer()?;
+                let passthrough = ladder::wants_source(&self.start.ladder);
+                source_file::open(path, repeat, passthrough, &self.pulse, &self.sender, &self.stop)
+            }
+            Source::Push => {
+                self.intake = Some(Intake::default());
+                Ok(())
+            }
+        }
+    }
+
+    fn begin_test(&mut self, width: u32, height: u32, fps: (u32, u32)) -> Result<(), Failed> {
+        init_gstreamer()?;
+        if !(64..=7680).contains(&width)
+            || !(64..=7680).contains(&height)
+            || fps.0 == 0
+            || fps.1 == 0
+        {
+            return Err(input(
+                "the test source needs 64 to 7680 pixels a side and a frame rate".into(),
+            ));
+        }
+        let source = source_test::TestSource { width: width & !1, height: height & !1, fps };
+        let picture = Picture {
+            width: source.width,
+            height: source.height,
+            pixel_aspect: (1, 1),
+            fps: Some(fps),
+            passable: false,
+        };
+        let video = VideoFeed::Raw(source_test::video_caps(source.width, source.height, fps));
+        let audio = AudioFeed::Raw(source_test::audio_caps());
+        self.build(Some((picture, video)), Some((audio, None)))?;
+        let graph = self.graph.as_ref();
+        let (Some(video), audio) =
+            (graph.and_then(|g| g.video.clone()), graph.and_then(|g| g.audio.clone()))
+        else {
+            return Err(other("the test source has nowhere to go".into()));
+        };
+        let (pulse, events, stop) =
+            (Arc::clone(&self.pulse), self.sender.clone(), Arc::clone(&self.stop));
+        spawn("test-source", move || {
+            source_test::run(source, &video, audio.as_ref(), &pulse, &events, &stop);
+        })
+    }
+
+    /// Plans the renditions of a source whose tracks are known, and starts the graph. Audio comes
+    /// with its configuration when it is AAC.
+    fn build(
+        &mut self,
+        video: Option<(Picture, VideoFeed)>,
+        audio: Option<(AudioFeed, Option<Bytes>)>,
+    ) -> Result<(), Failed> {
+        self.has_video = video.is_some();
+        let plan = match &video {
+            Some((picture, _)) => self.plan(*picture)?,
+            None => Plan::default(),
+        };
+        let mut made = Vec::new();
+        if let (true, Some((picture, _))) = (plan.source, &video) {
+            self.pass.video =
+                Some((0, SourceCuts::new(self.start.segment_us, self.start.keyframe_max_us)));
+            lock(&self.timeline).cut_by_marks();
+            made.push(source_rendition(*picture)?);
+        }
+        let first_rung = made.len();
+        made.extend(plan.rungs.iter().map(|r| MadeRendition {
+            id: r.rung.id.clone(),
+            kind: Kind::Video,
+            codec: String::new(),
+            width: r.width,
+            height: r.height,
+            fps: r.fps.unwrap_or((0, 1)),
+            sample_rate: 0,
+            channels: 0,
+            bitrate: r.rung.video_kbps * 1000,
+            encoder: String::new(),
+            init: Bytes::new(),
+        }));
+        let first_tier = made.len();
+        let tiers = if audio.is_some() { self.start.audio.clone() } else { Vec::new() };
+        let tiers = if plan.passes_only() { tiers.into_iter().take(1).collect() } else { tiers };
+        let config = audio.as_ref().and_then(|(_, config)| config.clone());
+        for (i, tier) in tiers.iter().enumerate() {
+            made.push(audio_rendition(tier));
+            let passes = self.pass.audio.is_none()
+                && config
+                    .as_deref()
+                    .is_some_and(|c| source_push::aac_fits(c, tier, plan.passes_only()));
+            if passes {
+                self.pass.audio = Some(first_tier + i);
+            }
+        }
+        let rungs = plan.rungs.iter().enumerate().map(|(i, r)| (first_rung + i, r)).collect();
+        let encoded = tiers.iter().enumerate().map(|(i, t)| (first_tier + i, t));
+        let graph = Graph {
+            rungs,
+            effort: plan.effort,
+            video: video.map(|(_, feed)| feed),
+            tiers: encoded.filter(|(i, _)| self.pass.audio != Some(*i)).collect(),
+            audio: audio.map(|(feed, _)| feed),
+        };
+        if !graph.rungs.is_empty() || !graph.tiers.is_empty() {
+            init_gstreamer()?;
+            self.graph = Some(Running::start(&graph, &self.timeline, &self.sender)?);
+        }
+        for (output, encoder) in self.graph.iter().flat_map(|g| &g.encoders) {
+            made[*output].encoder = (*encoder).to_owned();
+        }
+        for made in &mut made {
+            if made.encoder.is_empty() {
+                made.encoder = PASSTHROUGH.to_owned();
+            }
+        }
+        self.renditions =
+            made.into_iter().map(|made| Rendition::new(made, self.start.part_us)).collect();
+        if let (Some(i), Some(config)) = (self.pass.audio, config) {
+            self.configure(i, &config)?;
+        }
+        self.notes.extend(plan.notes);
+        self.began = Instant::now();
+        Ok(())
+    }
+
+    fn plan(&mut self, picture: Picture) -> Result<Plan, Failed> {
+        if ladder::wants_trial(&self.start.ladder) && self.start.trial.is_none() {
+            self.start.trial = Some(trial::run()?);
+        }
+        ladder::plan(&self.start.ladder, picture, self.start.trial.as_ref())
+            .map_err(|error| input(error.to_string()))
+    }
+
+    fn work(
+        &mut self,
+        events: &Receiver<Event>,
+        emit: &mut dyn FnMut(Report) -> bool,
+    ) -> Result<End, Failed> {
+        loop {
+            match events.recv_timeout(TICK) {
+                Ok(Event::Gone) | Err(RecvTimeoutError::Disconnected) => return Ok(End::Gone),
+                Ok(event) => {
+                    if let Err(failed) = self.handle(event, emit) {
+                        // The graph's own words say more than what followed from them.
+                        return Err(self
+                            .graph
+                            .as_ref()
+                            .and_then(Running::failure)
+                            .unwrap_or(failed));
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            if !self.tick(emit)? {
+                return Ok(End::Gone);
+            }
+            if self.is_drained() {
+                self.finish(emit)?;
+                return Ok(End::Drained);
+            }
+        }
+    }
+
+    fn handle(&mut self, event: Event, emit: &mut dyn FnMut(Report) -> bool) -> Result<(), Failed> {
+        match event {
+            Event::Coded(coded) => self.handle_coded(coded, emit),
+            Event::Command(Command::Frame(frame)) => self.handle_media(Media::Frame(frame), emit),
+            Event::Command(Command::Config(config)) => {
+                self.handle_media(Media::Config(config), emit)
+            }
+            Event::Media(media) => self.handle_media(media, emit),
+            Event::Command(Command::Drain) | Event::SourceEnded => self.drain(emit),
+            // The shell took the first one; a second is a mistake that changes nothing.
+            Event::Command(Command::Start(_)) | Event::Gone => Ok(()),
+            Event::Thumb(jpeg) => {
+                self.report(Report::Thumb(jpeg), emit);
+                Ok(())
+            }
+            Event::OutputEnded => {
+                if let Some(drain) = &mut self.draining {
+                    drain.outputs_left = drain.outputs_left.saturating_sub(1);
+                }
+                Ok(())
+            }
+            Event::Started { wall_clock_us } => {
+                self.wall_clock_us = Some(wall_clock_us);
+                Ok(())
+            }
+            Event::Opened(opened) => self.handle_opened(opened),
+            Event::Failed(failed) => Err(failed),
+        }
+    }
+
+    fn handle_opened(&mut self, opened: source_file::Opened) -> Result<(), Failed> {
+        if opened.pushes {
+            self.intake = Some(Intake::default());
+            self.notes.extend(opened.notes);
+            return Ok(());
+        }
+        self.notes.extend(opened.notes);
+        self.build(opened.video, opened.audio.map(|audio| (audio, None)))?;
+        let graph = self.graph.as_ref();
+        let feeds = (graph.and_then(|g| g.video.clone()), graph.and_then(|g| g.audio.clone()));
+        // The source's thread waits for its feeds; it is gone only when the session is over.
+        let _ = opened.feeds.send(feeds);
+        Ok(())
+    }
+
+    fn handle_coded(
+        &mut self,
+        coded: Coded,
+        emit: &mut dyn FnMut(Report) -> bool,
+    ) -> Result<(), Failed> {
+        if let Some(config) = &coded.config {
+            self.configure(coded.output, config)?;
+        }
+        let Some(rendition) = self.renditions.get_mut(coded.output) else { return Ok(()) };
+        match rendition.made.kind {
+            Kind::Video => {
+                let times = (coded.pts_ns, coded.pts_ns);
+                let timeline = lock(&self.timeline);
+                let parts = rendition.handle_video(&timeline, times, coded.key, coded.data);
+                drop(timeline);
+                let parts = parts.map_err(|e| other(e.to_string()))?;
+                self.send(coded.output, parts, emit);
+            }
+            Kind::Audio => rendition.handle_audio(coded.pts_ns, coded.data),
+        }
+        Ok(())
+    }
+
+    /// Takes media of a publisher or of a file that is read without decoding.
+    fn handle_media(
+        &mut self,
+        media: Media,
+        emit: &mut dyn FnMut(Report) -> bool,
+    ) -> Result<(), Failed> {
+        let now = self.began.elapsed();
+        let Some(intake) = &mut self.intake else { return Ok(()) };
+        match media {
+            Media::Config(config) => intake.handle_config(config)?,
+            Media::Frame(frame) => {
+                self.status.bytes += frame.data.len() as u64;
+                if let Some(placed) = intake.handle_frame(frame, now, wall_clock_us())? {
+                    return self.handle_placed(placed, emit);
+                }
+            }
+        }
+        self.begin_pushed(now, emit)
+    }
+
+    /// Begins the session of a publisher when its tracks are clear at `now`.
+    fn begin_pushed(
+        &mut self,
+        now: Duration,
+        emit: &mut dyn FnMut(Report) -> bool,
+    ) -> Result<(), Failed> {
+        let begin = match &mut self.intake {
+            Some(intake) => intake.poll_begin(now)?,
+            None => None,
+        };
+        let Some(begin) = begin else { return Ok(()) };
+        let Begin { video, audio, wall_clock_us, notes, frames } = begin;
+        self.notes.extend(notes);
+        self.wall_clock_us = Some(wall_clock_us);
+        let video_config = video.as_ref().map(|v| v.avcc.clone());
+        let video =
+            video.map(|v| (v.picture, VideoFeed::H264 { avcc: v.avcc, picture: v.picture }));
+        let audio =
+            audio.map(|a| (AudioFeed::Aac { asc: a.asc.clone(), info: a.info }, Some(a.asc)));
+        self.build(video, audio)?;
+        if let (Some((i, _)), Some(config)) = (&self.pass.video, video_config) {
+            self.configure(*i, &config)?;
+        }
+        for placed in frames {
+            self.handle_placed(placed, emit)?;
+        }
+        Ok(())
+    }
+
+    fn handle_placed(
+        &mut self,
+        placed: Placed,
+        emit: &mut dyn FnMut(Report) -> bool,
+    ) -> Result<(), Failed> {
+        self.pulse.source_us.fetch_max(placed.pts_ns / 1000, Ordering::Relaxed);
+        if placed.is_video {
+            self.cut_source(&placed, emit)?;
+            let feed = self.graph.as_ref().and_then(|g| g.video.as_ref());
+            if let Some(feed) = feed {
+                self.pass.skipping &= !placed.key;
+                if self.pass.skipping || !feed.push(placed.buffer()) {
+                    self.pass.skipping = true;
+                    self.pulse.dropped.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            return Ok(());
+        }
+        if let Some(feed) = self.graph.as_ref().and_then(|g| g.audio.as_ref())
+            && !feed.push(placed.buffer())
+        {
+            self.pulse.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        if let Some(rendition) = self.pass.audio.and_then(|i| self.renditions.get_mut(i)) {
+            rendition.handle_audio(placed.pts_ns, placed.data);
+        }
+        Ok(())
+    }
+
+    /// Cuts `source` at its key frames and tells the other renditions where.
+    fn cut_source(
+        &mut self,
+        placed: &Placed,
+        emit: &mut dyn FnMut(Report) -> bool,
+    ) -> Result<(), Failed> {
+        let Some((i, cuts)) = &mut self.pass.video else { return Ok(()) };
+        let i = *i;
+        let pts_us = placed.pts_ns / 1000;
+        let mut timeline = lock(&self.timeline);
+        match cuts.see(pts_us, placed.key) {
+            SourceCut::Cut => timeline.mark(pts_us),
+            SourceCut::Continue => {}
+            SourceCut::TooLong(distance_us) => {
+                timeline.cut_by_frames(pts_us);
+                drop(timeline);
+                return self.withdraw_source(i, distance_us, emit);
+            }
+        }
+        timeline.seen(pts_us);
+        let Some(rendition) = self.renditions.get_mut(i) else { return Ok(()) };
+        let times = (placed.pts_ns, placed.dts_ns);
+        let parts = rendition.handle_video(&timeline, times, placed.key, placed.data.clone());
+        drop(timeline);
+        self.send(i, parts.map_err(|e| other(e.to_string()))?, emit);
+        Ok(())
+    }
+
+    fn withdraw_source(
+        &mut self,
+        i: usize,
+        distance_us: u64,
+        emit: &mut dyn FnMut(Report) -> bool,
+    ) -> Result<(), Failed> {
+        let (seconds, most) =
+            (distance_us as f64 / 1e6, f64::from(self.start.keyframe_max_us) / 1e6);
+        let advice =
+            "set 'Keyframe Interval' to 2 s in the encoder (OBS: Settings > Output > Streaming)";
+        if self.graph.as_ref().is_none_or(|g| g.video.is_none()) {
+            return Err(input(format!(
+                "key frames are more than {seconds:.1} s apart, passthrough needs {most:.1} s: {advice}"
+            )));
+        }
+        let note = format!(
+            "'source' is withdrawn, its key frames are more than {seconds:.1} s apart and it needs {most:.1} s: {advice}"
+        );
+        tracing::warn!("{note}");
+        self.pass.video = None;
+        let last = self.renditions.get_mut(i).map(Rendition::finish);
+        let last = last.transpose().map_err(|e| other(e.to_string()))?.flatten();
+        self.send(i, last.into_iter().collect(), emit);
+        self.report(Report::Withdrawn(Withdrawn { rendition: i as u8, note }), emit);
+        Ok(())
+    }
+
+    fn configure(&mut self, i: usize, config: &[u8]) -> Result<(), Failed> {
+        let Some(rendition) = self.renditions.get_mut(i) else { return Ok(()) };
+        if rendition.is_ready() {
+            return Ok(());
+        }
+        rendition.handle_config(config).map_err(|e| input(e.to_string()))
+    }
+
+    fn send(&mut self, i: usize, parts: Vec<Part>, emit: &mut dyn FnMut(Report) -> bool) {
+        for part in parts {
+            self.report(Report::Part(Part { rendition: i as u8, ..part }), emit);
+        }
+    }
+
+    fn report(&mut self, report: Report, emit: &mut dyn FnMut(Report) -> bool) {
+        if self.ready_sent {
+            emit(report);
+        } else {
+            self.held.push_back(report);
+        }
+    }
+
+    /// Looks after what depends on time; `false` when nobody listens any more.
+    fn tick(&mut self, emit: &mut dyn FnMut(Report) -> bool) -> Result<bool, Failed> {
+        self.begin_pushed(self.began.elapsed(), emit)?;
+        for i in 0..self.renditions.len() {
+            if self.renditions[i].made.kind != Kind::Audio {
+                continue;
+            }
+            let mut timeline = lock(&self.timeline);
+            let parts = self.renditions[i].poll_audio(&mut timeline, !self.has_video);
+            drop(timeline);
+            self.send(i, parts.map_err(|e| other(e.to_string()))?, emit);
+        }
+        self.poll_ready(emit)?;
+        if self.status.last.elapsed() < Duration::from_secs(1) {
+            return Ok(true);
+        }
+        if let Some(failed) = self.graph.as_ref().and_then(Running::failure) {
+            return Err(failed);
+        }
+        Ok(emit(Report::Status(self.poll_status())))
+    }
+
+    /// Reports [`Ready`] once every rendition is, and what waited for it. A part is among that:
+    /// without one there is nothing to list, and with one the bitrate of what passes is known.
+    fn poll_ready(&mut self, emit: &mut dyn FnMut(Report) -> bool) -> Result<(), Failed> {
+        if self.ready_sent || self.renditions.is_empty() {
+            return Ok(());
+        }
+        let late = self.renditions.iter().find(|r| !r.is_ready());
+        if let (Some(late), true) = (late, self.began.elapsed() > READY_MAX) {
+            return Err(other(format!("'{}' gave no frame within 10 s", late.made.id)));
+        }
+        let has_part = self.held.iter().any(|r| matches!(r, Report::Part(_)));
+        let (None, Some(wall_clock_us), true) = (late, self.wall_clock_us, has_part) else {
+            return Ok(());
+        };
+        for rendition in self.renditions.iter_mut().filter(|r| r.made.encoder == PASSTHROUGH) {
+            let measured = rendition.measured_bitrate();
+            if measured > 0 {
+                rendition.made.bitrate = measured;
+            }
+        }
+        let renditions: Vec<MadeRendition> =
+            self.renditions.iter().map(|r| r.made.clone()).collect();
+        let mut notes = std::mem::take(&mut self.notes);
+        notes.extend(renditions.iter().map(|r| format!("'{}' is made by {}", r.id, r.encoder)));
+        self.ready_sent = true;
+        emit(Report::Ready(Ready { renditions, notes, wall_clock_us }));
+        for report in self.held.drain(..) {
+            emit(report);
+        }
+        Ok(())
+    }
+
+    fn poll_status(&mut self) -> Status {
+        let elapsed = self.status.last.elapsed().as_secs_f64().max(0.001);
+        let now = (self.status.bytes as f64 * 8.0 / elapsed) as u64;
+        // A few seconds' mean: key frames make single seconds jump.
+        self.status.bitrate =
+            if self.status.bitrate == 0 { now } else { (self.status.bitrate * 3 + now) / 4 };
+        (self.status.bytes, self.status.last) = (0, Instant::now());
+        let source_us = self.pulse.source_us.load(Ordering::Relaxed);
+        let (keyframe_distance_us, b_frames) =
+            self.intake.as_ref().map_or((0, false), |i| (i.key_distance_us(), i.has_b_frames()));
+        Status {
+            source_us,
+            frames_dropped: self.pulse.dropped.load(Ordering::Relaxed),
+            bitrate_in: self.status.bitrate,
+            keyframe_distance_us,
+            b_frames,
+            lag_us: (self.renditions.iter())
+                .map(|r| source_us.saturating_sub(r.newest_us()))
+                .collect(),
+        }
+    }
+
+    fn drain(&mut self, emit: &mut dyn FnMut(Report) -> bool) -> Result<(), Failed> {
+        if self.draining.is_some() {
+            return Ok(());
+        }
+        // What was held for a second track is all there is.
+        self.begin_pushed(Duration::MAX, emit)?;
+        self.stop.store(true, Ordering::Relaxed);
+        let outputs_left = self.graph.as_ref().map_or(0, |g| g.outputs);
+        if let Some(graph) = &self.graph {
+            graph.finish();
+        }
+        self.draining = Some(Drain { since: Instant::now(), outputs_left });
+        Ok(())
+    }
+
+    fn is_drained(&self) -> bool {
+        self.draining.as_ref().is_some_and(|d| d.outputs_left == 0 || d.since.elapsed() > DRAIN_MAX)
+    }
+
+    fn finish(&mut self, emit: &mut dyn FnMut(Report) -> bool) -> Result<(), Failed> {
+        for i in 0..self.renditions.len() {
+            let rendition = &mut self.renditions[i];
+            let mut parts = Vec::new();
+            if rendition.made.kind == Kind::Audio {
+                // No more video comes: what waited for it is certain now.
+                let mut timeline = lock(&self.timeline);
+                parts =
+                    rendition.poll_audio(&mut timeline, true).map_err(|e| other(e.to_string()))?;
+            }
+            parts.extend(rendition.finish().map_err(|e| other(e.to_string()))?);
+            self.send(i, parts, emit);
+        }
+        self.poll_ready(emit)
+    }
+}
+
+/// Stands in place of an encoder's name where there is none.
+const PASSTHROUGH: &str = "passthrough";
+
+fn source_rendition(picture: Picture) -> Result<MadeRendition, Failed> {
+    Ok(MadeRendition {
+        id: SOURCE_ID.parse().map_err(|_| other("'source' is no id".into()))?,
+        kind: Kind::Video,
+        codec: String::new(),
+        width: picture.width,
+        height: picture.height,
+        fps: picture.fps.unwrap_or((0, 1)),
+        sample_rate: 0,
+        channels: 0,
+        bitrate: 0,
+        encoder: String::new(),
+        init: Bytes::new(),
+    })
+}
+
+fn audio_rendition(tier: &AudioTier) -> MadeRendition {
+    MadeRendition {
+        id: tier.id.clone(),
+        kind: Kind::Audio,
+        codec: String::new(),
+        width: 0,
+        height: 0,
+        fps: (0, 1),
+        sample_rate: tier.sample_rate,
+        channels: tier.channels,
+        bitrate: tier.kbps * 1000,
+        encoder: String::new(),
+        init: Bytes::new(),
+    }
+}
+
+/// Starts GStreamer once.
+///
+/// # Errors
+/// [`FailCode::Machine`] when it is not installed properly.
+pub fn init_gstreamer() -> Result<(), Failed> {
+    gst::init().map_err(|error| Failed {
+        code: FailCode::Machine,
+        message: format!("GStreamer does not start: {error}"),
+    })
+}
+
+/// A failure that only another input can mend.
+pub fn input(message: String) -> Failed {
+    Failed { code: FailCode::Input, message }
+}
+
+/// Starts a thread of the session.
+///
+/// # Errors
+/// When the machine has no room for it.
+pub fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), Failed> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(body)
+        .map(drop)
+        .map_err(|error| other(format!("cannot start a thread: {error}")))
+}
+
+fn wall_clock_us() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as i64
+}
+
+fn lock(timeline: &Mutex<Timeline>) -> MutexGuard<'_, Timeline> {
+    timeline.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,60 @@
+import { describe, expect, it } from 'vitest';
+import type { ViewerState } from '../player/viewer';
+import { agoLabel, bitrateLabel, bytesLabel, messageFor, qualityLabel } from './words';
+
+const playing: ViewerState = {
+  phase: 'playing',
+  stream: 'live',
+  reachable: true,
+  atLive: true,
+  stalled: false,
+  replayable: false,
+  silenced: false,
+};
+
+describe('messageFor', () => {
+  it('says nothing while the picture moves', () => {
+    expect(messageFor(playing, 'demo')).toBeNull();
+  });
+
+  it('tells the three kinds of interruption apart', () => {
+    const titles = [
+      messageFor({ ...playing, phase: 'reconnecting' }, 'demo'),
+      messageFor({ ...playing, phase: 'reconnecting', stream: 'grace' }, 'demo'),
+      messageFor({ ...playing, phase: 'reconnecting', reachable: false }, 'demo'),
+    ].map((message) => message?.detail);
+    expect(new Set(titles).size).toBe(3);
+  });
+
+  it('names the stream that does not exist and shows a way out', () => {
+    const message = messageFor({ ...playing, phase: 'missing', stream: null }, 'dmeo');
+    expect(message?.title).toBe('No such stream');
+    expect(message?.detail).toContain('dmeo');
+    expect(message?.action).toBe('all-streams');
+  });
+
+  it('offers a replay only when there is something left', () => {
+    const ended = { ...playing, phase: 'ended' as const };
+    expect(messageFor({ ...ended, replayable: true }, 'demo')?.action).toBe('replay');
+    expect(messageFor(ended, 'demo')?.action).toBe('all-streams');
+  });
+});
+
+describe('labels', () => {
+  it('write numbers for people', () => {
+    expect(bitrateLabel(2_628_000)).toBe('2.6 Mbit/s');
+    expect(bitrateLabel(128_000)).toBe('128 kbit/s');
+    expect(bitrateLabel(0)).toBe('');
+    expect(bytesLabel(1_234_567)).toBe('1.2 MB');
+    expect(qualityLabel({ id: 'source', height: 1080, fps: 30 })).toBe('Source · 1080p');
+    expect(qualityLabel({ id: '720p60', height: 720, fps: 60 })).toBe('720p60');
+  });
+
+  it('say how long ago in the unit that matters', () => {
+    const now = 100 * 24 * 3_600_000;
+    expect(agoLabel(now - 20_000, now)).toBe('just now');
+    expect(agoLabel(now - 5 * 60_000, now)).toBe('5 min ago');
+    expect(agoLabel(now - 125 * 60_000, now)).toBe('2 h 5 min ago');
+    expect(agoLabel(now - 50 * 3_600_000, now)).toBe('2 days ago');
+  });
+});

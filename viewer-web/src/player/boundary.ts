@@ -1,0 +1,39 @@
+/**
+ * Where the quality may change without loading anything twice: between two segments. Only a
+ * segment's first part starts with a key frame, so a change inside one means loading that segment
+ * again from its start, over frames that may be on screen already. Pure.
+ */
+
+/** What a playlist says about its newest segments. */
+export interface ListedSegments {
+  /** The newest segment that is complete. */
+  endSn: number;
+  /** The listed parts, oldest first. */
+  parts: readonly { sn: number; index: number }[];
+}
+
+export class Boundary {
+  #last: { sn: number; part: number | null } | null = null;
+
+  /** A part was loaded, or with `part` null a whole segment. */
+  handleLoaded(sn: number, part: number | null): void {
+    this.#last = { sn, part };
+  }
+
+  /** Loading starts anew, somewhere else. */
+  handleReset(): void {
+    this.#last = null;
+  }
+
+  /** Whether what comes next is the start of a segment. */
+  isAt({ endSn, parts }: ListedSegments): boolean {
+    const last = this.#last;
+    if (typeof last?.part !== 'number') return true;
+    if (last.sn > endSn) return false;
+    const lastPart = Math.max(
+      -1,
+      ...parts.filter(({ sn }) => sn === last.sn).map(({ index }) => index),
+    );
+    return last.part >= lastPart;
+  }
+}
