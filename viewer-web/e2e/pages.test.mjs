@@ -82,9 +82,11 @@ describe('watch', () => {
     visit('/watch/demo?p2p=off', async (page) => {
       await waitPlaying(page);
       await record(page);
-      const shown = await eventually('frames with a block code', 15_000, async () => {
-        const { frames: some } = await frames(page);
-        return some.length > 5 && some;
+      /** @type {import('./harness.mjs').Frame[]} */
+      const shown = [];
+      await eventually('frames with a block code', 15_000, async () => {
+        shown.push(...(await frames(page)).frames);
+        return shown.length > 30;
       });
       const counters = shown.map(({ counter }) => counter);
       assert.deepEqual(
