@@ -23,11 +23,17 @@ check=$!
 pids+=($check)
 
 rss_kib() { awk '/^Rss(Anon|Shmem):/ { s += $2 } END { print s + 0 }' "/proc/$1/status"; }
-echo "minute  broadcaster_kib  worker_kib"
+# What the window of the stream weighs follows the picture; it is shown to tell it from a leak.
+media_kib() {
+    curl -fsS "http://127.0.0.1:$admin/metrics" |
+        awk '/^shoal_rendition_memory_bytes[{]/ { s += $2 } END { printf "%d", s / 1024 }'
+}
+echo "minute  broadcaster_kib  worker_kib  media_held_kib  load"
 for minute in $(seq 0 "$minutes"); do
     worker=$(pgrep -P "$server" | head -n 1)
-    line="$minute $(rss_kib "$server") $(rss_kib "$worker")"
-    printf '%6d %16d %11d\n' $line
+    line="$minute $(rss_kib "$server") $(rss_kib "$worker") $(media_kib) $(cut -d' ' -f1 /proc/loadavg)"
+    # shellcheck disable=SC2086
+    printf '%6d %16d %11d %15d %5s\n' $line
     echo "$line" >>"$data/table"
     [ "$minute" -eq "$minutes" ] || sleep 60
 done

@@ -22,6 +22,7 @@ use crate::origin::tls::Tls;
 use crate::origin::{Body, Origin, Response};
 use crate::resource::monitor::Monitor;
 use crate::secret;
+use crate::store::segment_file;
 use crate::store::spool::Spool;
 use crate::streams::source::SourceSpec;
 use crate::streams::store::{NewStream, Store, StreamEntry};
@@ -34,7 +35,7 @@ use crate::{demo, web};
 const ADMIN_CAPS: Caps = Caps { connections_max: 256, per_address_max: 128 };
 
 /// File handles that are not viewers: sockets of workers, the spool's files, listeners.
-const HANDLES_KEPT: usize = 512;
+const HANDLES_KEPT: usize = 512 + segment_file::OPEN_MAX;
 
 /// Runs the broadcaster until a signal ends it.
 ///

@@ -235,6 +235,7 @@ impl Feed {
         self.apply(&record);
         self.spool.part(PartOp {
             stream: self.name.clone(),
+            live: self.live.clone(),
             session,
             rendition: id,
             msn,

@@ -349,14 +349,23 @@ impl RenditionWindow {
         }
     }
 
-    /// Highest bitrate of a whole segment in this session, in bit/s.
+    /// Highest bitrate of a whole segment in this session or still listed, in bit/s.
     pub fn peak_bps(&self) -> u64 {
-        self.peak_bps
+        let listed = self.listed().map(|s| bitrate(s.bytes, s.duration_us)).max();
+        self.peak_bps.max(listed.unwrap_or(0))
     }
 
-    /// Mean bitrate of this session, in bit/s.
+    /// Mean bitrate of this session, or of what is still listed where that is more, in bit/s: the
+    /// first segments of a session are no measure yet.
     pub fn mean_bps(&self) -> u64 {
-        bitrate(self.mean.bytes, self.mean.duration_us)
+        let (bytes, duration_us) =
+            self.listed().fold((0, 0), |(bytes, us), s| (bytes + s.bytes, us + s.duration_us));
+        bitrate(self.mean.bytes, self.mean.duration_us).max(bitrate(bytes, duration_us))
+    }
+
+    /// Whole segments with media that a playlist lists.
+    fn listed(&self) -> impl Iterator<Item = &Segment> {
+        self.segments.iter().filter(|s| s.complete && !s.gap)
     }
 
     /// Total duration of the segments listed, in microseconds.
@@ -486,6 +495,23 @@ mod tests {
             1 => Just(Step::End),
             1 => Just(Step::Stale),
         ]
+    }
+
+    #[test]
+    fn bitrates_of_a_new_session_count_what_is_still_listed() {
+        let mut window = StreamWindow::new("demo".parse().expect("a name"), 10_000_000);
+        window.apply(&session(1, 7, 0)).expect("a session");
+        let first =
+            At { session: 1, rendition: 0, msn: 7, part: 0, last: true, discontinuity: true };
+        window.apply(&part(first)).expect("a part");
+        let rates = |window: &StreamWindow| {
+            let rendition = window.renditions().next().expect("a rendition");
+            (rendition.peak_bps(), rendition.mean_bps())
+        };
+        let before = rates(&window);
+        assert!(before.0 > 0 && before.1 > 0);
+        window.apply(&session(2, 8, 1)).expect("a session");
+        assert_eq!(rates(&window), before);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use http::{HeaderMap, StatusCode};
 
 use super::{Body, Response};
 use crate::store::live::Text;
+use crate::store::ring::StoredSegment;
 
 const IMMUTABLE: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
@@ -88,21 +89,31 @@ pub fn jpeg(bytes: Bytes) -> Response {
     response
 }
 
-/// Immutable media in `chunks`, whole or the range that was asked for. `name` is unique for ever
-/// and so is the entity tag made of it.
-pub fn media(chunks: Vec<Bytes>, name: &str, request: &HeaderMap) -> Response {
+/// Immutable media, whole or the range that was asked for. `name` is unique for ever and so is
+/// the entity tag made of it.
+pub fn media(stored: StoredSegment, name: &str, request: &HeaderMap) -> Response {
     let etag = format!("\"{name}\"");
     if request.get_all(IF_NONE_MATCH).iter().any(|v| matches_etag(v, &etag)) {
         let mut response = open(StatusCode::NOT_MODIFIED, Body::empty());
         immutable(response.headers_mut(), &etag);
         return response;
     }
-    let len = chunks.iter().map(|c| c.len() as u64).sum();
+    let StoredSegment { parts, file } = stored;
+    let len = parts.iter().map(|p| p.len() as u64).sum();
     let mut response = match requested_range(request, len) {
-        Asked::Whole => open(StatusCode::OK, Body::chunks(chunks)),
+        Asked::Whole => {
+            let pieces = parts.into_iter().collect();
+            open(
+                StatusCode::OK,
+                match file {
+                    Some(file) => Body::Filed(pieces, file),
+                    None => Body::Shared(pieces),
+                },
+            )
+        }
         Asked::Part(range) => {
             let value = format!("bytes {}-{}/{len}", range.start, range.end - 1);
-            let mut response = open(StatusCode::PARTIAL_CONTENT, Body::chunks(cut(chunks, range)));
+            let mut response = open(StatusCode::PARTIAL_CONTENT, Body::pieces(cut(parts, range)));
             insert(response.headers_mut(), CONTENT_RANGE, &value);
             response
         }
@@ -181,14 +192,14 @@ fn requested_range(request: &HeaderMap, len: u64) -> Asked {
     if range.start >= range.end { Asked::Nothing } else { Asked::Part(range) }
 }
 
-/// The bytes of `range`, sharing the chunks' memory.
-fn cut(chunks: Vec<Bytes>, range: Range<u64>) -> impl Iterator<Item = Bytes> {
+/// The bytes of `range`, sharing the parts' memory.
+fn cut(parts: Vec<Bytes>, range: Range<u64>) -> impl Iterator<Item = Bytes> {
     let mut at = 0;
-    chunks.into_iter().filter_map(move |chunk| {
-        let len = chunk.len() as u64;
+    parts.into_iter().filter_map(move |part| {
+        let len = part.len() as u64;
         let (from, to) = (range.start.clamp(at, at + len) - at, range.end.clamp(at, at + len) - at);
         at += len;
-        (from < to).then(|| chunk.slice(from as usize..to as usize))
+        (from < to).then(|| part.slice(from as usize..to as usize))
     })
 }
 

@@ -21,7 +21,7 @@ pub(super) fn init(
     request: &HeaderMap,
 ) -> Response {
     match live.ring.init(id, session, number) {
-        Some(init) => headers::media(vec![init], &init_path(session, id, number), request),
+        Some(init) => headers::media(init.into(), &init_path(session, id, number), request),
         None => headers::not_found(),
     }
 }
@@ -40,11 +40,11 @@ pub(super) fn segment(
         newest.window.segment(msn).is_some_and(|s| !s.complete)
             || msn >= newest.window.next_part().0
     });
-    let parts = live.ring.segment(id, session, msn);
-    if parts.is_empty() || growing {
+    let stored = live.ring.segment(id, session, msn);
+    if stored.parts.is_empty() || growing {
         return headers::not_found();
     }
-    headers::media(parts, &segment_path(session, id, msn), request)
+    headers::media(stored, &segment_path(session, id, msn), request)
 }
 
 /// One part. The one that the playlist hints at is waited for; any other unknown one is not
@@ -59,7 +59,7 @@ pub(super) async fn part(
 ) -> Response {
     let name = || part_path(session, id, msn, part);
     if let Some(bytes) = live.ring.part(id, session, msn, part) {
-        return headers::media(vec![bytes], &name(), request);
+        return headers::media(bytes.into(), &name(), request);
     }
     let Some(rendition) = live.rendition(id) else { return headers::not_found() };
     let newest = rendition.newest();
@@ -75,7 +75,7 @@ pub(super) async fn part(
         let _ = tokio::time::timeout(target * BLOCK_TARGETS, there).await;
     }
     match live.ring.part(id, session, msn, part) {
-        Some(bytes) => headers::media(vec![bytes], &name(), request),
+        Some(bytes) => headers::media(bytes.into(), &name(), request),
         None => headers::not_found(),
     }
 }

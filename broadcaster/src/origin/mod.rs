@@ -8,6 +8,7 @@ pub mod headers;
 mod info;
 mod media;
 mod playlist;
+mod sender;
 pub mod serve;
 mod stall;
 pub mod tls;

@@ -23,6 +23,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::Response;
+use crate::origin::sender::{FileSender, Filed};
 use crate::origin::stall::StallGuard;
 use crate::origin::tls::Tls;
 
@@ -229,7 +230,19 @@ async fn connection<H, F>(
         tracing::debug!(%error, "a socket cannot be tuned");
     }
     match tls {
-        None => converse(StallGuard::new(socket, WRITE_STALL), peer, http, handle, stop).await,
+        None => {
+            let filed = Filed::default();
+            let socket = FileSender::new(socket, filed.clone());
+            let handle = move |request, peer| {
+                let (answer, filed) = (handle(request, peer), filed.clone());
+                async move {
+                    let response = answer.await;
+                    filed.note(response.body());
+                    response
+                }
+            };
+            converse(StallGuard::new(socket, WRITE_STALL), peer, http, handle, stop).await;
+        }
         Some(tls) => {
             let shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(socket)).await;
             if let Ok(Ok(socket)) = shaken {

@@ -6,4 +6,5 @@
 
 pub mod live;
 pub mod ring;
+pub mod segment_file;
 pub mod spool;

@@ -2,13 +2,24 @@
 //! lately. Bytes are shared with whoever sends them; nothing is copied.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 use common::id::{Msn, RenditionId, SessionNumber};
 
+use super::segment_file::SegmentFile;
+
 /// Where a segment is kept.
 type Key = (SessionNumber, Msn);
+
+/// A segment as far as it is there.
+#[derive(Clone, Debug, Default)]
+pub struct StoredSegment {
+    /// Its parts, in order.
+    pub parts: Vec<Bytes>,
+    /// The same bytes, one part behind the other, once the spool has written them all.
+    pub file: Option<Arc<SegmentFile>>,
+}
 
 /// The media of one stream.
 #[derive(Debug, Default)]
@@ -18,7 +29,7 @@ pub struct Ring {
 
 #[derive(Debug, Default)]
 struct Inner {
-    segments: BTreeMap<RenditionId, BTreeMap<Key, Vec<Bytes>>>,
+    segments: BTreeMap<RenditionId, BTreeMap<Key, StoredSegment>>,
     inits: BTreeMap<(RenditionId, SessionNumber, u16), Bytes>,
     /// What has left its playlist, with the time from which nobody may ask for it any more.
     leaving: VecDeque<(u64, RenditionId, Key)>,
@@ -34,7 +45,7 @@ impl Ring {
             inner.segments.insert(id.clone(), BTreeMap::new());
         }
         if let Some(segments) = inner.segments.get_mut(id) {
-            segments.entry((session, msn)).or_default().push(part);
+            segments.entry((session, msn)).or_default().parts.push(part);
         }
     }
 
@@ -43,11 +54,27 @@ impl Ring {
         self.write().inits.insert((id.clone(), session, number), init);
     }
 
-    /// The parts of a segment so far, in order; empty when it is not here.
-    pub fn segment(&self, id: &RenditionId, session: SessionNumber, msn: Msn) -> Vec<Bytes> {
+    /// Says that the parts of a segment also stand in a file. A segment that is gone meanwhile
+    /// stays gone; a file that lacks a part, since the disk was too slow for it, is not used.
+    pub fn put_file(
+        &self,
+        id: &RenditionId,
+        session: SessionNumber,
+        msn: Msn,
+        file: Arc<SegmentFile>,
+    ) {
+        let mut inner = self.write();
+        let segment = inner.segments.get_mut(id).and_then(|s| s.get_mut(&(session, msn)));
+        if let Some(segment) = segment.filter(|s| s.bytes() == file.bytes()) {
+            segment.file = Some(file);
+        }
+    }
+
+    /// A segment so far; without parts when it is not here.
+    pub fn segment(&self, id: &RenditionId, session: SessionNumber, msn: Msn) -> StoredSegment {
         let inner = self.read();
-        let parts = inner.segments.get(id).and_then(|s| s.get(&(session, msn)));
-        parts.cloned().unwrap_or_default()
+        let segment = inner.segments.get(id).and_then(|s| s.get(&(session, msn)));
+        segment.cloned().unwrap_or_default()
     }
 
     /// One part.
@@ -59,7 +86,7 @@ impl Ring {
         part: u16,
     ) -> Option<Bytes> {
         let inner = self.read();
-        inner.segments.get(id)?.get(&(session, msn))?.get(usize::from(part)).cloned()
+        inner.segments.get(id)?.get(&(session, msn))?.parts.get(usize::from(part)).cloned()
     }
 
     /// An init segment.
@@ -80,7 +107,7 @@ impl Ring {
         while inner.leaving.front().is_some_and(|(at_ms, ..)| *at_ms <= now_ms) {
             let Some((_, id, key)) = inner.leaving.pop_front() else { break };
             let gone = inner.segments.get_mut(&id).and_then(|s| s.remove(&key));
-            inner.bytes -= gone.iter().flatten().map(|b| b.len() as u64).sum::<u64>();
+            inner.bytes -= gone.map_or(0, |segment| segment.bytes());
             dropped = true;
         }
         if dropped {
@@ -97,7 +124,7 @@ impl Ring {
     pub fn rendition_bytes(&self, id: &RenditionId) -> u64 {
         let inner = self.read();
         let segments = inner.segments.get(id).into_iter().flat_map(BTreeMap::values);
-        segments.flatten().map(|b| b.len() as u64).sum()
+        segments.map(StoredSegment::bytes).sum()
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, Inner> {
@@ -107,6 +134,18 @@ impl Ring {
 
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, Inner> {
         self.inner.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl From<Bytes> for StoredSegment {
+    fn from(bytes: Bytes) -> Self {
+        Self { parts: vec![bytes], file: None }
+    }
+}
+
+impl StoredSegment {
+    fn bytes(&self) -> u64 {
+        self.parts.iter().map(|part| part.len() as u64).sum()
     }
 }
 
@@ -140,9 +179,9 @@ mod tests {
         ring.leave(id(), one, Msn(7), 100);
         ring.sweep(99, SessionNumber(2));
         assert_eq!(ring.part(&id(), one, Msn(7), 1).as_deref(), Some(&b"cd"[..]));
-        assert_eq!((ring.segment(&id(), one, Msn(7)).len(), ring.bytes()), (2, 4));
+        assert_eq!((ring.segment(&id(), one, Msn(7)).parts.len(), ring.bytes()), (2, 4));
         ring.sweep(100, SessionNumber(2));
-        assert!(ring.segment(&id(), one, Msn(7)).is_empty());
+        assert!(ring.segment(&id(), one, Msn(7)).parts.is_empty());
         assert_eq!((ring.init(&id(), one, 1), ring.bytes()), (None, 0));
     }
 

@@ -23,6 +23,9 @@ use bytes::Bytes;
 use common::id::{Msn, RenditionId, SessionNumber, StreamName};
 use serde::{Deserialize, Serialize};
 
+use super::live::LiveStream;
+use super::segment_file::Room;
+
 /// Operations that wait for the disk: about 30 s of four renditions in two-part seconds for 8
 /// streams. Their bytes are shared with the ring, so the queue itself is small.
 const QUEUE_MAX: usize = 4096;
@@ -82,6 +85,8 @@ enum Op {
 pub struct PartOp {
     /// Its stream.
     pub stream: StreamName,
+    /// Where readers find the stream: told of each segment that is whole on disk.
+    pub live: Arc<LiveStream>,
     /// Its session.
     pub session: SessionNumber,
     /// Its rendition.
@@ -276,6 +281,7 @@ struct Writer {
     stream_bytes_max: u64,
     state: Arc<State>,
     streams: BTreeMap<StreamName, StreamFiles>,
+    room: Room,
 }
 
 /// What the writer knows of one stream's files.
@@ -299,7 +305,7 @@ struct OpenSegment {
 
 impl Writer {
     fn new(root: PathBuf, stream_bytes_max: u64, state: Arc<State>) -> Self {
-        Self { root, stream_bytes_max, state, streams: BTreeMap::new() }
+        Self { root, stream_bytes_max, state, streams: BTreeMap::new(), room: Room::default() }
     }
 
     fn run(mut self, ops: Receiver<Op>) {
@@ -339,6 +345,7 @@ impl Writer {
 
     fn part(&mut self, part: &PartOp) -> io::Result<()> {
         let dir = self.root.join(part.stream.as_str()).join(part.session.to_string());
+        let room = self.room.clone();
         let files = self.stream(&part.stream)?;
         if part.first {
             files.close(&part.rendition);
@@ -361,8 +368,11 @@ impl Writer {
             return Err(error);
         }
         open.bytes += part.bytes.len() as u64;
-        if part.last {
-            files.close(&part.rendition);
+        if part.last
+            && let Some((file, bytes)) = files.close(&part.rendition)
+            && let Some(file) = room.keep(file, bytes)
+        {
+            part.live.ring.put_file(&part.rendition, part.session, part.msn, Arc::new(file));
         }
         self.journal(&part.stream, part.session, part.msn, &part.record, part.last)?;
         self.make_room(&part.stream)
@@ -480,19 +490,23 @@ impl StreamFiles {
         Ok(files)
     }
 
-    fn close(&mut self, rendition: &RenditionId) {
-        if let Some(open) = self.open.remove(rendition) {
-            self.bytes += open.bytes;
-            self.segments.push_back((open.session, rendition.clone(), open.msn, open.bytes));
-        }
+    /// Ends the segment that a rendition writes. Gives its file, with its length, when all of it
+    /// was written.
+    fn close(&mut self, rendition: &RenditionId) -> Option<(File, u64)> {
+        let open = self.open.remove(rendition)?;
+        self.bytes += open.bytes;
+        self.segments.push_back((open.session, rendition.clone(), open.msn, open.bytes));
+        open.file.map(|file| (file, open.bytes))
     }
 }
 
 fn create(path: &Path) -> io::Result<File> {
-    match File::create(path) {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(true);
+    match options.open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             fs::create_dir_all(path.parent().unwrap_or(path))?;
-            File::create(path)
+            options.open(path)
         }
         other => other,
     }
