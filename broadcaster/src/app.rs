@@ -93,12 +93,14 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         trial,
     )?;
     let monitor = Arc::new(Monitor::default());
+    let ingest = Arc::new(ListenerCounters::default());
     let api = Arc::new(Api {
         registry: registry.clone(),
         origin: origin.clone(),
         spool: spool.clone(),
         monitor: monitor.clone(),
         connections: http.counters(),
+        ingest: ingest.clone(),
         token,
         ingest_port: addresses.rtmp.port(),
         public_host: config.public_url.as_deref().and_then(host_of_url),
@@ -113,7 +115,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         rtmp,
         registry.clone(),
         ListenerLimits::default(),
-        Arc::new(ListenerCounters::default()),
+        ingest,
         stopped,
     ));
     let watched = registry.clone();

@@ -42,6 +42,7 @@ pub(super) async fn metrics(
     let mut registry = Registry::with_prefix("shoal");
     streams(&api, &mut registry);
     process(&api, &mut registry);
+    ingest(&api, &mut registry);
     let mut text = String::new();
     if encode(&mut text, &registry).is_err() {
         let _ = writeln!(text, "# EOF");
@@ -125,5 +126,23 @@ fn process(api: &Api, registry: &mut Registry) {
         let gauge = Gauge::<i64>::default();
         gauge.set(value as i64);
         registry.register(name, help, gauge);
+    }
+}
+
+fn ingest(api: &Api, registry: &mut Registry) {
+    let seen = &api.ingest;
+    let counters = [
+        ("rtmp_accepted", "Encoders' connections ever accepted", &seen.accepted),
+        ("rtmp_accept_failures", "Times that accepting one failed", &seen.accept_failures),
+        ("rtmp_turned_away", "Connections closed since there were too many", &seen.turned_away),
+        ("rtmp_published", "Publishers let in", &seen.published),
+        ("rtmp_refused", "Publishers refused", &seen.refused),
+        ("rtmp_failed", "Connections ended by a fault or a time-out", &seen.failed),
+        ("rtmp_panicked", "Connections ended by a bug in here", &seen.panicked),
+    ];
+    for (name, help, value) in counters {
+        let counter = Counter::<u64>::default();
+        counter.inc_by(value.load(Ordering::Relaxed));
+        registry.register(name, help, counter);
     }
 }

@@ -22,6 +22,7 @@ use subtle::ConstantTimeEq as _;
 
 pub use error::ApiError;
 
+use crate::ingest::rtmp::listener::ListenerCounters;
 use crate::origin::Origin;
 use crate::origin::serve::Counters;
 use crate::resource::monitor::Monitor;
@@ -50,6 +51,8 @@ pub struct Api {
     pub monitor: Arc<Monitor>,
     /// Viewers' connections.
     pub connections: Arc<Counters>,
+    /// Encoders' connections.
+    pub ingest: Arc<ListenerCounters>,
     /// The admin token.
     pub token: String,
     /// Where encoders publish, as shown to people: `rtmp://HOST:PORT/live`.

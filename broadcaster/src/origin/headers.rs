@@ -156,7 +156,8 @@ fn matches_etag(value: &HeaderValue, etag: &str) -> bool {
     listed.map(|tag| tag.trim().trim_start_matches("W/")).any(|tag| tag == etag || tag == "*")
 }
 
-fn accepts_gzip(request: &HeaderMap) -> bool {
+/// Whether the client takes gzip.
+pub fn accepts_gzip(request: &HeaderMap) -> bool {
     let accepted = request.get_all(ACCEPT_ENCODING).iter().filter_map(|v| v.to_str().ok());
     accepted.flat_map(|v| v.split(',')).any(|coding| {
         let mut words = coding.split(';').map(str::trim);

@@ -204,7 +204,8 @@ impl Text {
 
     /// Compressed with gzip.
     pub fn gzip(&self) -> Bytes {
-        self.gzip.get_or_init(|| gzip(&self.plain)).clone()
+        // Fast: a playlist is rendered several times a second and is nearly all repetition.
+        self.gzip.get_or_init(|| gzip(&self.plain, Compression::fast())).clone()
     }
 }
 
@@ -214,9 +215,9 @@ impl From<String> for Text {
     }
 }
 
-fn gzip(plain: &[u8]) -> Bytes {
-    // Fast: a playlist is rendered several times a second and is nearly all repetition.
-    let mut encoder = GzEncoder::new(Vec::with_capacity(plain.len() / 4), Compression::fast());
+/// Compresses a text.
+pub fn gzip(plain: &[u8], level: Compression) -> Bytes {
+    let mut encoder = GzEncoder::new(Vec::with_capacity(plain.len() / 4), level);
     // Writing to memory cannot fail.
     let _ = encoder.write_all(plain);
     encoder.finish().unwrap_or_default().into()

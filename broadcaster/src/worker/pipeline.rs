@@ -63,7 +63,7 @@ pub struct Graph<'a> {
     pub rungs: Vec<(usize, &'a PlannedRung)>,
     /// The effort of their encoders.
     pub effort: encoder::Effort,
-    /// Their source, when there are any.
+    /// Their source. Without rungs, only stills are taken from it.
     pub video: Option<VideoFeed>,
     /// The audio tiers to encode, each with the number its frames are sent under.
     pub tiers: Vec<(usize, &'a AudioTier)>,
@@ -133,6 +133,14 @@ const THUMB_EVERY_NS: u64 = 10_000_000_000;
 /// JPEG quality of a still: a 360p picture is about 20 kB.
 const THUMB_QUALITY: i32 = 75;
 
+/// Width of a still that is scaled for its own sake.
+const STILL_WIDTH_MAX: i32 = 640;
+
+/// Whether this machine can make stills. A stream does not need them.
+pub fn can_make_stills() -> bool {
+    gst::ElementFactory::find("jpegenc").is_some()
+}
+
 impl Feed {
     /// Hands a frame to the graph; `false` when the graph is too far behind to take it.
     pub fn push(&self, buffer: gst::Buffer) -> bool {
@@ -163,8 +171,8 @@ impl Running {
             encoders: Vec::new(),
         };
         let video = match &graph.video {
-            Some(feed) if !graph.rungs.is_empty() => Some(building.video(graph, feed)?),
-            _ => None,
+            Some(feed) => Some(building.video(graph, feed)?),
+            None => None,
         };
         let audio = match &graph.audio {
             Some(feed) if !graph.tiers.is_empty() => Some(building.audio(graph, feed)?),
@@ -262,14 +270,14 @@ impl Building {
             self.encode(graph, *output, rung, &tee)?;
         }
         let smallest = levels.last().map(|l| l.tee.clone());
-        if let (Some(tee), true) = (smallest, gst::ElementFactory::find("jpegenc").is_some()) {
-            self.thumb(&tee)?;
+        if let (Some(tee), true) = (smallest, can_make_stills()) {
+            self.thumb(&tee, graph.rungs.is_empty())?;
         }
         Ok(Feed { source, frames_max })
     }
 
     /// Takes a still from the smallest pictures every now and then.
-    fn thumb(&self, tee: &gst::Element) -> Result<(), Failed> {
+    fn thumb(&self, tee: &gst::Element, scale: bool) -> Result<(), Failed> {
         let queue = self.queue(1)?;
         // A still is never worth waiting for.
         queue.set_property_from_str("leaky", "downstream");
@@ -306,7 +314,16 @@ impl Building {
             next_ns.store(pts.nseconds() + THUMB_EVERY_NS, Ordering::Relaxed);
             gst::PadProbeReturn::Ok
         });
-        link(&[tee, &queue, &jpeg, sink.upcast_ref()])
+        if !scale {
+            return link(&[tee, &queue, &jpeg, sink.upcast_ref()]);
+        }
+        let scale = self.add("videoscale", "gstreamer1.0-plugins-base")?;
+        let caps = gst::Caps::builder("video/x-raw")
+            .field("width", gst::IntRange::new(16, STILL_WIDTH_MAX))
+            .field("pixel-aspect-ratio", gst::Fraction::new(1, 1))
+            .build();
+        let filter = self.filter(&caps)?;
+        link(&[tee, &queue, &scale, &filter, &jpeg, sink.upcast_ref()])
     }
 
     /// The tee with pictures for this rung, scaled from the smallest level that has them all.

@@ -12,11 +12,12 @@ use bytes::Bytes;
 use common::rendition::{AudioTier, Kind, SOURCE_ID};
 
 use super::cut::{SourceCut, SourceCuts, Timeline};
+use super::encoder::Effort;
 use super::ipc::{
     Command, FailCode, Failed, MadeRendition, Part, Ready, Report, Source, Start, Status, Withdrawn,
 };
 use super::ladder::{self, Picture, Plan};
-use super::pipeline::{AudioFeed, Coded, Graph, Running, VideoFeed, other};
+use super::pipeline::{AudioFeed, Coded, Graph, Running, VideoFeed, can_make_stills, other};
 use super::rendition::Rendition;
 use super::source_push::{self, Begin, Intake, Placed};
 use super::{source_file, source_test, trial};
@@ -135,6 +136,8 @@ struct Passthrough {
     audio: Option<usize>,
     /// Whether frames are left out of the graph until the next key frame.
     skipping: bool,
+    /// Takes stills from key frames where nothing else is decoded.
+    stills: Option<Running>,
 }
 
 struct Drain {
@@ -271,16 +274,20 @@ impl Session {
         }
         let rungs = plan.rungs.iter().enumerate().map(|(i, r)| (first_rung + i, r)).collect();
         let encoded = tiers.iter().enumerate().map(|(i, t)| (first_tier + i, t));
-        let graph = Graph {
+        let mut graph = Graph {
             rungs,
             effort: plan.effort,
             video: video.map(|(_, feed)| feed),
             tiers: encoded.filter(|(i, _)| self.pass.audio != Some(*i)).collect(),
             audio: audio.map(|(feed, _)| feed),
         };
+        let only_stills = if graph.rungs.is_empty() { graph.video.take() } else { None };
         if !graph.rungs.is_empty() || !graph.tiers.is_empty() {
             init_gstreamer()?;
             self.graph = Some(Running::start(&graph, &self.timeline, &self.sender)?);
+        }
+        if let Some(video) = only_stills {
+            self.start_stills(video);
         }
         for (output, encoder) in self.graph.iter().flat_map(|g| &g.encoders) {
             made[*output].encoder = (*encoder).to_owned();
@@ -298,6 +305,28 @@ impl Session {
         self.notes.extend(plan.notes);
         self.began = Instant::now();
         Ok(())
+    }
+
+    /// Takes poster pictures from what is not decoded for anything else. A stream goes on without
+    /// them.
+    fn start_stills(&mut self, video: VideoFeed) {
+        let graph = Graph {
+            rungs: Vec::new(),
+            effort: Effort::default(),
+            video: Some(video),
+            tiers: Vec::new(),
+            audio: None,
+        };
+        let started = init_gstreamer().and_then(|()| {
+            if !can_make_stills() {
+                return Err(other("the element jpegenc is missing".to_owned()));
+            }
+            Running::start(&graph, &self.timeline, &self.sender)
+        });
+        match started {
+            Ok(stills) => self.pass.stills = Some(stills),
+            Err(failed) => tracing::info!("no poster pictures: {}", failed.message),
+        }
     }
 
     fn plan(&mut self, picture: Picture) -> Result<Plan, Failed> {
@@ -471,6 +500,11 @@ impl Session {
                     self.pulse.dropped.fetch_add(1, Ordering::Relaxed);
                 }
             }
+            let stills = self.pass.stills.as_ref().and_then(|s| s.video.as_ref());
+            if let (Some(feed), true) = (stills, placed.key) {
+                // One that finds no room is no loss.
+                feed.push(placed.buffer());
+            }
             return Ok(());
         }
         if let Some(feed) = self.graph.as_ref().and_then(|g| g.audio.as_ref())
@@ -579,6 +613,10 @@ impl Session {
         }
         if let Some(failed) = self.graph.as_ref().and_then(Running::failure) {
             return Err(failed);
+        }
+        if let Some(failed) = self.pass.stills.as_ref().and_then(Running::failure) {
+            tracing::info!("no more poster pictures: {}", failed.message);
+            self.pass.stills = None;
         }
         Ok(emit(Report::Status(self.poll_status())))
     }

@@ -50,6 +50,8 @@ export interface NewStream {
   name: string;
   title: string;
   source: string;
+  /** Whether a file begins again at its end. */
+  repeat: boolean;
   ladder: string[] | 'auto' | 'passthrough';
 }
 

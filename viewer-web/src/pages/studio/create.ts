@@ -35,12 +35,14 @@ export function showCreate(
     placeholder: '/srv/video/show.mp4',
     'aria-describedby': 'file-hint',
   });
+  const repeat = h('input', { type: 'checkbox', id: 'repeat', checked: true });
   const fileField = h(
     'div',
     { class: 'field', hidden: true },
     h('label', { for: 'file' }, 'File on the server'),
     file,
     h('p', { id: 'file-hint', class: 'hint' }, 'It is played in real time.'),
+    h('label', { class: 'choice' }, repeat, h('span', {}, 'Begin again at its end')),
   );
   const rungs = h(
     'div',
@@ -114,6 +116,7 @@ export function showCreate(
       name: name.value,
       title: title.value.trim(),
       source: source === 'file' ? `file:${file.value.trim()}` : source === 'test' ? 'test' : 'rtmp',
+      repeat: source === 'file' && repeat.checked,
       ladder: ladder === 'custom' ? picked : ladder === 'passthrough' ? 'passthrough' : 'auto',
     };
     submit.disabled = true;
