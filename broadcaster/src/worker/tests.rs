@@ -396,6 +396,17 @@ fn passthrough_gives_the_pushed_frames_back_unchanged() {
 }
 
 #[test]
+fn a_stream_that_only_passes_through_has_poster_pictures() {
+    let clip = Clip::new(13, 30, 0);
+    let mut session = Session::start(Source::Push, passthrough());
+    clip.push(&mut session, None, |_| true);
+    session.until(|r| matches!(r, Report::Thumb(_)));
+    let outcome = session.drain();
+    assert!(outcome.thumbs[0].starts_with(b"\xff\xd8"), "a JPEG");
+    outcome.check();
+}
+
+#[test]
 fn encoded_rungs_follow_the_key_frames_of_the_source() {
     let clip = Clip::new(7, 45, 0);
     let mut session = Session::start(Source::Push, source_and(own("small", 90)));
