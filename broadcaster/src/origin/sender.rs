@@ -21,7 +21,14 @@ const RUN_BYTES_MIN: usize = 64 * 1024;
 
 /// The segment that a connection sends from a file, until its next response.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Filed(Arc<Mutex<Option<(Pieces, Arc<SegmentFile>)>>>);
+pub(super) struct Filed(Arc<Mutex<Option<Whole>>>);
+
+/// A segment in memory and in its file.
+#[derive(Debug)]
+struct Whole {
+    pieces: Pieces,
+    file: Arc<SegmentFile>,
+}
 
 /// Passes everything through; what [`Filed`] knows, by `sendfile`.
 #[derive(Debug)]
@@ -41,7 +48,7 @@ impl Filed {
     /// Takes note of the next response.
     pub(super) fn note(&self, body: &Body) {
         *self.lock() = match body {
-            Body::Filed(pieces, file) => Some((pieces.clone(), file.clone())),
+            Body::Filed(pieces, file) => Some(Whole { pieces: pieces.clone(), file: file.clone() }),
             _ => None,
         };
     }
@@ -54,7 +61,7 @@ impl Filed {
     /// The run that `slices` begin with, when they stand in the file one behind the other.
     fn run(&self, slices: &[IoSlice<'_>]) -> Option<Run> {
         let filed = self.lock();
-        let (pieces, file) = filed.as_ref()?;
+        let Whole { pieces, file } = filed.as_ref()?;
         let first = slices.first()?;
         let mut before = 0;
         for (at, piece) in pieces.iter().enumerate() {
@@ -68,7 +75,7 @@ impl Filed {
         None
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<(Pieces, Arc<SegmentFile>)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Whole>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
