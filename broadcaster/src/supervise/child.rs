@@ -97,6 +97,13 @@ pub enum ChildEvent {
     Exited(WorkerId, String),
 }
 
+/// Where jemalloc reads its settings when a process starts.
+const MALLOC_CONF: &str = "_RJEM_MALLOC_CONF";
+
+/// A worker's dozens of GStreamer threads each allocate a little of our own: one arena for all of
+/// them, and what they leave given back soon, keeps its memory level (decision 0005).
+const WORKER_MALLOC: &str = "narenas:1,dirty_decay_ms:1000,muzzy_decay_ms:0";
+
 /// The handle of a running worker. Dropping it kills the worker.
 #[derive(Debug)]
 pub struct Child {
@@ -132,6 +139,9 @@ impl Child {
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
+        if std::env::var_os(MALLOC_CONF).is_none() {
+            command.env(MALLOC_CONF, WORKER_MALLOC);
+        }
         let mut process = spawn_on_lasting_thread(command)?;
         let pid = process.id();
         let span = tracing::info_span!("worker", %stream, pid);
