@@ -101,8 +101,8 @@ pub enum ChildEvent {
 const MALLOC_CONF: &str = "_RJEM_MALLOC_CONF";
 
 /// A worker's dozens of GStreamer threads each allocate a little of our own: one arena for all of
-/// them, and what they leave given back soon, keeps its memory level (decision 0005).
-const WORKER_MALLOC: &str = "narenas:1,dirty_decay_ms:1000,muzzy_decay_ms:0";
+/// them keeps its memory level (decision 0005).
+const WORKER_MALLOC: &str = "narenas:1";
 
 /// The handle of a running worker. Dropping it kills the worker.
 #[derive(Debug)]
