@@ -566,3 +566,6 @@ fn stripes(kind: Kind, bitrate: u32) -> u8 {
         Kind::Video => 4,
     }
 }
+
+#[cfg(test)]
+mod tests;
