@@ -151,6 +151,8 @@ impl Server {
                 connection(socket, peer, tls, &http, handle, stop).await;
             });
         }
+        // From now on the system refuses clients, so that they try again and do not hang.
+        drop(self.listener);
         let drained = async { while connections.join_next().await.is_some() {} };
         // What is still open after that is cut when the set is dropped.
         let _ = tokio::time::timeout(DRAIN, drained).await;
