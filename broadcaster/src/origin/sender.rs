@@ -21,7 +21,10 @@ const RUN_BYTES_MIN: usize = 64 * 1024;
 
 /// The segment that a connection sends from a file, until its next response.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Filed(Arc<Mutex<Option<(Pieces, Arc<SegmentFile>)>>>);
+pub(super) struct Filed(Arc<Mutex<Option<Noted>>>);
+
+/// The parts of a segment and the file of the same bytes.
+type Noted = (Pieces, Arc<SegmentFile>);
 
 /// Passes everything through; what [`Filed`] knows, by `sendfile`.
 #[derive(Debug)]
@@ -68,7 +71,7 @@ impl Filed {
         None
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<(Pieces, Arc<SegmentFile>)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Noted>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
