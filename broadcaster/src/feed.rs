@@ -9,11 +9,11 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use common::feed::{End, Flags, Part, Record, Rendition, Session, Signer, hash_piece, piece_len};
-use common::id::{Msn, RenditionId, SessionNumber, StreamName};
+use common::id::{Msn, RenditionId, StreamName};
 use common::limit::PARTS_PER_SEGMENT_MAX;
 use common::playlist::{init_path, segment_path};
 use common::rendition::Kind;
-use common::window::{Changes, Evicted, StreamWindow, WINDOW_US_DEFAULT};
+use common::window::{Changes, Evicted, RenditionWindow, StreamWindow, WINDOW_US_DEFAULT};
 use sha2::{Digest as _, Sha256};
 
 use crate::store::live::LiveStream;
@@ -252,6 +252,8 @@ impl Feed {
         let Some(current) = &self.current else { return };
         let Some(described) = current.record.renditions.get(usize::from(rendition)) else { return };
         let id = described.id.clone();
+        // It may have been the foremost.
+        self.numbers.next_msn = self.next_msn();
         let changes = self.window.withdraw(&id);
         self.let_go(&changes);
         self.live.publish(&self.window, &changes.renditions);
@@ -298,16 +300,13 @@ impl Feed {
         }
         self.window = StreamWindow::new(self.name.clone(), WINDOW_US_DEFAULT);
         self.live.clear();
-        self.live.ring.sweep(u64::MAX, SessionNumber(u32::MAX));
+        self.live.ring.clear();
         self.spool.forget(&self.name);
     }
 
     /// The first number that no rendition has used.
     fn next_msn(&self) -> Msn {
-        let seen = self.window.renditions().map(|r| {
-            let (msn, part) = r.next_part();
-            if part > 0 { msn.next() } else { msn }
-        });
+        let seen = self.window.renditions().map(unused_msn);
         seen.max().unwrap_or_default().max(self.numbers.next_msn)
     }
 
@@ -325,8 +324,7 @@ impl Feed {
         let Some(session) = self.window.session().cloned() else { return };
         for described in session.renditions.iter().filter(|r| which(&r.id)) {
             let Some(rendition) = self.window.rendition(&described.id) else { continue };
-            let (msn, part) = rendition.next_part();
-            let from = if part > 0 { msn.next() } else { msn }.max(session.first_msn);
+            let from = unused_msn(rendition).max(session.first_msn);
             if until.0.saturating_sub(from.0) > GAPS_MAX {
                 continue;
             }
@@ -426,6 +424,9 @@ impl Feed {
 
     /// Takes up what an earlier run left: the records of the last window whose bytes are whole.
     fn restore(&mut self, dir: &Path) {
+        // Bytes are written before their records, which may be torn.
+        let on_disk = spool::next_msn(dir).unwrap_or_default();
+        self.numbers.next_msn = self.numbers.next_msn.max(on_disk);
         let records = match spool::read_records(dir) {
             Ok(records) => records,
             Err(error) => {
@@ -451,19 +452,27 @@ impl Feed {
                 left.pop_front();
             }
         }
+        self.numbers.next_msn = self.next_msn();
+        for id in self.left_behind() {
+            left.extend(self.window.withdraw(&id).evicted);
+        }
         let usable = self.load_media(dir, &parts);
-        self.load_left(dir, left, &parts);
         if !usable {
             tracing::warn!(stream = %self.name, "media in the spool is damaged; starting empty");
-            let next_msn = self.next_msn();
-            self.numbers.next_msn = next_msn;
             self.window = StreamWindow::new(self.name.clone(), WINDOW_US_DEFAULT);
-            return;
+            self.live.ring.clear();
         }
-        self.numbers.next_msn = self.next_msn();
+        self.load_left(dir, left, &parts);
         let ids: Vec<_> = self.window.renditions().map(|r| r.id().clone()).collect();
         self.live.publish(&self.window, &ids);
         self.live.publish_master(&self.window);
+    }
+
+    /// Renditions that were withdrawn: no others fall behind that far. No record says so.
+    fn left_behind(&self) -> Vec<RenditionId> {
+        let foremost = self.window.renditions().map(unused_msn).max().unwrap_or_default();
+        let behind = |r: &&RenditionWindow| unused_msn(r).0 + BEHIND_MAX + 1 < foremost.0;
+        self.window.renditions().filter(behind).map(|r| r.id().clone()).collect()
     }
 
     /// Loads segments that left their playlist shortly before the restart: players may still ask
@@ -516,6 +525,12 @@ impl Feed {
 /// The records of each segment's parts, in order.
 type SegmentParts<'a> = BTreeMap<Evicted, Vec<&'a Part>>;
 
+/// The first number that a rendition has no part of.
+fn unused_msn(rendition: &RenditionWindow) -> Msn {
+    let (msn, part) = rendition.next_part();
+    if part > 0 { msn.next() } else { msn }
+}
+
 /// Paths in playlists start with the session; in the session's folder they do not.
 fn relative(path: String) -> String {
     path.split_once('/').map(|(_, rest)| rest.to_owned()).unwrap_or(path)
@@ -551,3 +566,6 @@ fn stripes(kind: Kind, bitrate: u32) -> u8 {
         Kind::Video => 4,
     }
 }
+
+#[cfg(test)]
+mod tests;

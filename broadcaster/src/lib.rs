@@ -17,5 +17,7 @@ pub mod store;
 pub mod stream_cli;
 pub mod streams;
 pub mod supervise;
+#[cfg(test)]
+mod testing;
 pub mod web;
 pub mod worker;

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -151,12 +151,16 @@ impl Server {
                 connection(socket, peer, tls, &http, handle, stop).await;
             });
         }
+        // From now on the system refuses clients, so that they try again and do not hang.
+        drop(self.listener);
         let drained = async { while connections.join_next().await.is_some() {} };
         // What is still open after that is cut when the set is dropped.
         let _ = tokio::time::timeout(DRAIN, drained).await;
     }
 
     fn slot(&self, address: IpAddr) -> Option<Slot> {
+        // A listener for both families sees IPv4 clients as `::ffff:a.b.c.d`.
+        let address = address.to_canonical();
         let per_address = match address.is_loopback() {
             true => self.caps.connections_max,
             false => self.caps.per_address_max,
@@ -263,7 +267,10 @@ async fn converse<S, H, F>(
     H: Fn(Request<Incoming>, SocketAddr) -> F + Send + Sync + 'static,
     F: Future<Output = Response> + Send + 'static,
 {
+    let asked = Arc::new(AtomicBool::new(false));
+    let first = asked.clone();
     let service = service_fn(move |request| {
+        first.store(true, Ordering::Relaxed);
         let answer = handle(request, peer);
         async move { Ok::<_, std::convert::Infallible>(answer.await) }
     });
@@ -271,9 +278,20 @@ async fn converse<S, H, F>(
     tokio::select! {
         // How a client leaves is its own affair.
         _ = connection.as_mut() => return,
-        _ = stop.wait_for(|stop| *stop) => connection.as_mut().graceful_shutdown(),
+        _ = stop.wait_for(|stop| *stop) => {}
+        () = without_request(&asked) => {}
     }
+    connection.as_mut().graceful_shutdown();
     let _ = connection.await;
+}
+
+/// Ends when nothing was asked in time. Hyper's own time-out for heads begins only once it knows
+/// the version: a client that sends nothing, or part of HTTP/2's preface, would stay for ever.
+async fn without_request(asked: &AtomicBool) {
+    tokio::time::sleep(HEAD_TIMEOUT).await;
+    if asked.load(Ordering::Relaxed) {
+        std::future::pending().await
+    }
 }
 
 fn tune(socket: &TcpStream) -> std::io::Result<()> {
@@ -304,4 +322,36 @@ mod libc_errno {
     pub(super) const ENFILE: i32 = rustix::io::Errno::NFILE.raw_os_error();
     pub(super) const EMFILE: i32 = rustix::io::Errno::MFILE.raw_os_error();
     pub(super) const ENOBUFS: i32 = rustix::io::Errno::NOBUFS.raw_os_error();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_address_has_so_many_connections_and_proxies_on_this_machine_all_there_are() {
+        let caps = Caps { connections_max: 5, per_address_max: 2 };
+        let here = SocketAddr::from(([127, 0, 0, 1], 0));
+        let server = Server::bind(here, None, caps).expect("a port");
+        let take = |address: &str| server.slot(address.parse().expect("an address"));
+        let seen = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+
+        let mut one: Vec<_> = (0..3).map(|_| take("192.0.2.1")).collect();
+        assert!(one[0].is_some() && one[1].is_some() && one[2].is_none());
+        assert!(take("::ffff:192.0.2.1").is_none(), "the same client by another listener");
+        assert_eq!(seen(&server.counters.refused), 2);
+        one.remove(0);
+        let again = take("192.0.2.1");
+        assert!(again.is_some(), "who left made room");
+
+        let other = take("2001:db8::1");
+        let proxied = ["127.0.0.1", "::ffff:127.0.0.1"].map(take);
+        assert!(other.is_some() && proxied.iter().all(Option::is_some), "not one address's fault");
+        assert!(take("127.0.0.1").is_none() && take("2001:db8::2").is_none(), "all are taken");
+        assert_eq!(server.counters.open.load(Ordering::Relaxed), 5);
+        drop((one, again, other, proxied));
+        assert_eq!(server.counters.open.load(Ordering::Relaxed), 0);
+        assert!(server.addresses.lock().is_empty(), "an address that left is remembered");
+        assert_eq!((seen(&server.counters.accepted), seen(&server.counters.refused)), (6, 4));
+    }
 }

@@ -162,6 +162,11 @@ impl LiveRendition {
         self.newest.borrow().clone()
     }
 
+    /// How many follow it now.
+    pub fn followers(&self) -> usize {
+        self.newest.receiver_count()
+    }
+
     /// Follows the versions from now on.
     pub fn follow(&self) -> watch::Receiver<Arc<Snapshot>> {
         self.newest.subscribe()

@@ -115,6 +115,11 @@ impl Ring {
         }
     }
 
+    /// Drops everything.
+    pub fn clear(&self) {
+        *self.write() = Inner::default();
+    }
+
     /// Bytes of media held.
     pub fn bytes(&self) -> u64 {
         self.read().bytes

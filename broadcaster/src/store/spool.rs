@@ -236,6 +236,15 @@ pub fn read_records(stream_dir: &Path) -> io::Result<Vec<Vec<u8>>> {
     Ok(records)
 }
 
+/// The first number that no segment on disk has.
+///
+/// # Errors
+/// When a folder cannot be read.
+pub fn next_msn(stream_dir: &Path) -> io::Result<Msn> {
+    let newest = StreamFiles::find(stream_dir)?.segments.iter().map(|s| s.2).max();
+    Ok(newest.map_or(Msn(0), Msn::next))
+}
+
 /// Reads a file of a session, such as `480p/7.m4s`.
 ///
 /// # Errors
@@ -310,32 +319,40 @@ impl Writer {
 
     fn run(mut self, ops: Receiver<Op>) {
         while let Ok(op) = ops.recv() {
-            let result = match op {
-                Op::Stop => break,
-                Op::Init { stream, session, file, bytes } => {
-                    let path = self.root.join(stream.as_str()).join(session.to_string());
-                    write_file(&path.join(file), &bytes)
-                }
-                Op::Part(part) => self.part(&part),
-                Op::Record { stream, session, msn, sync, bytes } => {
-                    self.journal(&stream, session, msn, &bytes, sync)
-                }
-                Op::Forget(stream) => self.forget(&stream),
-            };
-            self.note(result);
+            if matches!(op, Op::Stop) {
+                break;
+            }
+            self.take(op);
         }
     }
 
+    fn take(&mut self, op: Op) {
+        let wrote = match op {
+            Op::Part(part) => self.part(&part),
+            Op::Stop => return,
+            Op::Init { stream, session, file, bytes } => {
+                let path = self.root.join(stream.as_str()).join(session.to_string());
+                write_file(&path.join(file), &bytes).map(|()| true)
+            }
+            Op::Record { stream, session, msn, sync, bytes } => {
+                self.journal(&stream, session, msn, &bytes, sync).map(|()| true)
+            }
+            Op::Forget(stream) => self.forget(&stream).map(|()| true),
+        };
+        self.note(wrote);
+    }
+
     /// Tells the operator once when the disk starts to refuse, and once when it is well again.
-    fn note(&self, result: io::Result<()>) {
-        match result {
+    fn note(&self, wrote: io::Result<bool>) {
+        match wrote {
             Err(error) => {
                 self.state.left_out.fetch_add(1, Ordering::Relaxed);
                 if !self.state.degraded.swap(true, Ordering::Relaxed) {
                     tracing::error!(%error, "the spool cannot write; live goes on from memory");
                 }
             }
-            Ok(()) => {
+            Ok(false) => drop(self.state.left_out.fetch_add(1, Ordering::Relaxed)),
+            Ok(true) => {
                 if self.state.degraded.swap(false, Ordering::Relaxed) {
                     tracing::info!("the spool writes again");
                 }
@@ -343,7 +360,8 @@ impl Writer {
         }
     }
 
-    fn part(&mut self, part: &PartOp) -> io::Result<()> {
+    /// Writes a part. Gives whether it did: what follows a lost part is left out.
+    fn part(&mut self, part: &PartOp) -> io::Result<bool> {
         let dir = self.root.join(part.stream.as_str()).join(part.session.to_string());
         let room = self.room.clone();
         let files = self.stream(&part.stream)?;
@@ -360,9 +378,9 @@ impl Writer {
             result?;
         }
         let Some(open) = files.open.get_mut(&part.rendition).filter(|o| o.msn == part.msn) else {
-            return Ok(());
+            return Ok(false);
         };
-        let Some(file) = &mut open.file else { return Ok(()) };
+        let Some(file) = &mut open.file else { return Ok(false) };
         if let Err(error) = file.write_all(&part.bytes) {
             open.file = None;
             return Err(error);
@@ -375,7 +393,8 @@ impl Writer {
             part.live.ring.put_file(&part.rendition, part.session, part.msn, Arc::new(file));
         }
         self.journal(&part.stream, part.session, part.msn, &part.record, part.last)?;
-        self.make_room(&part.stream)
+        self.make_room(&part.stream)?;
+        Ok(true)
     }
 
     fn journal(
@@ -522,3 +541,6 @@ fn remove(path: &Path) -> io::Result<()> {
         other => other,
     }
 }
+
+#[cfg(test)]
+mod tests;

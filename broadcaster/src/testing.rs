@@ -1,0 +1,54 @@
+//! What tests of the feed and of the spool share: media as a worker would make it.
+
+use bytes::Bytes;
+use common::rendition::Kind;
+
+use crate::feed::Timing;
+use crate::worker::ipc::{MadeRendition, Part, Ready};
+
+/// Two parts of a second make a segment.
+pub(crate) const TIMING: Timing = Timing { part_us: 1_000_000, segment_us: 2_000_000 };
+
+/// Renditions by these ids, with an init segment of their own each.
+pub(crate) fn ready(ids: &[&str]) -> Ready {
+    let made = |id: &&str| MadeRendition {
+        id: id.parse().expect("an id"),
+        kind: Kind::Video,
+        codec: "avc1.64001f".into(),
+        width: 1280,
+        height: 720,
+        fps: (30, 1),
+        sample_rate: 0,
+        channels: 0,
+        bitrate: 2_000_000,
+        encoder: "none".into(),
+        init: Bytes::from(format!("init of {id}")),
+    };
+    Ready { renditions: ids.iter().map(made).collect(), notes: Vec::new(), wall_clock_us: 1_000 }
+}
+
+/// A part of [`TIMING`], with bytes that no other place has.
+pub(crate) fn part(rendition: u8, segment: u32, index: u32) -> Part {
+    let data =
+        bytes_of(1000, u64::from(rendition) << 40 | u64::from(segment) << 8 | u64::from(index));
+    Part {
+        rendition,
+        segment,
+        independent: index == 0,
+        last_of_segment: index == 1,
+        pts_us: u64::from(2 * segment + index) * 1_000_000,
+        duration_us: 1_000_000,
+        data,
+    }
+}
+
+/// So many bytes that differ for every `seed` and all over.
+pub(crate) fn bytes_of(len: usize, seed: u64) -> Bytes {
+    let mut state = seed + 1;
+    let next = || {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    };
+    std::iter::repeat_with(next).take(len).collect()
+}

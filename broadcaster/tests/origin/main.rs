@@ -1,0 +1,10 @@
+//! The origin over real loopback sockets, with one stream in it that a feed fills.
+
+#![allow(clippy::unwrap_used)]
+
+mod client;
+mod connections;
+mod http2;
+mod media;
+mod reload;
+mod rig;
