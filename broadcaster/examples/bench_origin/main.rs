@@ -13,6 +13,10 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 
+/// The one of the real server.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// One number of the table.
 struct Figure {
     what: &'static str,

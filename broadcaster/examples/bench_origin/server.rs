@@ -103,13 +103,16 @@ pub(crate) fn main() -> anyhow::Result<()> {
 /// A second handle for each connection that the server has accepted.
 fn connections(address: SocketAddr) -> anyhow::Result<Vec<OwnedFd>> {
     let own = pidfd_open(getpid(), PidfdFlags::empty())?;
-    let numbers = std::fs::read_dir("/proc/self/fd")?
+    // Open to the end: a new handle that got the folder's number would be taken once more.
+    let mut folder = std::fs::read_dir("/proc/self/fd")?;
+    let numbers = folder
+        .by_ref()
         .map(|entry| Ok(entry?.file_name().to_string_lossy().parse()?))
         .collect::<anyhow::Result<Vec<i32>>>()?;
     let mut sockets = Vec::new();
     // The list is complete before the first new handle, which would be found in it again.
     for number in numbers {
-        // The folder's own handle is gone by now, which is no fault.
+        // What was closed meanwhile is no fault.
         let Ok(handle) = pidfd_getfd(&own, number, PidfdGetfdFlags::empty()) else { continue };
         let ours = rustix::net::getsockname(&handle)
             .is_ok_and(|name| SocketAddr::try_from(name).is_ok_and(|name| name == address));

@@ -245,12 +245,16 @@ async fn connection<H, F>(
                     response
                 }
             };
-            converse(StallGuard::new(socket, WRITE_STALL), peer, http, handle, stop).await;
+            let socket = StallGuard::new(socket, WRITE_STALL);
+            // Boxed, as below: a task is as large as the largest of what it may become, and
+            // thousands of them wait.
+            Box::pin(converse(socket, peer, http, handle, stop)).await;
         }
         Some(tls) => {
-            let shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(socket)).await;
-            if let Ok(Ok(socket)) = shaken {
-                converse(StallGuard::new(socket, WRITE_STALL), peer, http, handle, stop).await;
+            let shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(socket));
+            if let Ok(Ok(socket)) = Box::pin(shaken).await {
+                let socket = StallGuard::new(socket, WRITE_STALL);
+                Box::pin(converse(socket, peer, http, handle, stop)).await;
             }
         }
     }
