@@ -255,8 +255,10 @@ impl Engine {
         let place = report_position(report, seen.playlist.as_ref());
         let age_ms =
             REPORT_AGE_MAX_MS + self.limits.slack_ms + now.part_target_us.unwrap_or(0) / 1000;
-        let old = at_ms.saturating_sub(age_ms);
-        let known = seen.positions.iter().rev().find(|(when, _)| *when <= old).map(|(_, p)| *p);
+        // In the first moments nothing is long ago.
+        let known = at_ms.checked_sub(age_ms).and_then(|old| {
+            seen.positions.iter().rev().find(|(when, _)| *when <= old).map(|(_, p)| *p)
+        });
         let newest = seen.positions.back().map(|(_, p)| *p);
         if let Some(known) = known
             && place < known

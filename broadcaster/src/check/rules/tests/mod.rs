@@ -204,6 +204,24 @@ fn a_right_stream_breaks_no_rule_through_gaps_reconnects_and_outages() {
     assert_eq!(found, [], "{found:#?}");
 }
 
+#[test]
+fn a_report_that_the_first_look_finds_a_part_behind_breaks_no_rule() {
+    let (mut engine, mut story) = (Engine::new(Limits::default()), Story::new());
+    story.connect();
+    (0..7).for_each(|_| story.step());
+    engine.handle_master(0, 0, &format!("{BASE}master.m3u8"), &testing::master());
+    // Asked for at once; one was rendered just before the last part, the other just after.
+    let [before, after] = [0, 1].map(|steps| {
+        (0..steps).for_each(|_| story.step());
+        ["720p", "480p"].map(|name| story.playlist(name, false))
+    });
+    let asked = Asked { position: None, sent_ms: 0 };
+    let wall_us = Some(story.now_us + 50_000);
+    engine.handle_playlist(0, "720p", asked, wall_us, &after[0]);
+    engine.handle_playlist(0, "480p", asked, wall_us, &before[1]);
+    assert_eq!(engine.take_findings(), []);
+}
+
 /// Segment 110 has a part of 0.3 s, after which comes a frame of `next_us`.
 fn told_with_a_short_part(next_us: u64) -> Tamper {
     Tamper {
