@@ -148,11 +148,13 @@ impl Feed {
     /// When the numbers cannot be kept or the description is not usable.
     pub fn begin_session(&mut self, ready: &ipc::Ready, timing: Timing) -> Result<(), FeedFault> {
         let first_msn = self.next_msn();
-        self.fill_gaps_until(first_msn, |_| true);
-        self.numbers.session = self.numbers.session.next();
+        let renditions = describe(&ready.renditions)?;
+        let before = self.numbers;
+        self.numbers.session = before.session.next();
         self.numbers.next_msn = first_msn;
-        self.numbers.discontinuity_sequence += 1;
-        self.keep_numbers()?;
+        self.numbers.discontinuity_sequence = before.discontinuity_sequence + 1;
+        // A session that did not begin has used no number.
+        self.keep_numbers().inspect_err(|_| self.numbers = before)?;
         let record = Session {
             stream: self.name.clone(),
             broadcast: self.numbers.broadcast,
@@ -161,8 +163,13 @@ impl Feed {
             discontinuity_sequence: self.numbers.discontinuity_sequence,
             part_target_us: timing.part_us / 100 * PART_TARGET_PERCENT,
             target_duration_s: timing.segment_us.div_ceil(1_000_000) as u16,
-            renditions: describe(&ready.renditions)?,
+            renditions,
         };
+        if self.continues(&record) {
+            self.fill_gaps_until(first_msn, |_| true);
+        } else {
+            self.start_anew();
+        }
         for made in &ready.renditions {
             let (session, init) = (record.session, made.init.clone());
             self.live.ring.put_init(&made.id, session, 1, init.clone());
@@ -178,6 +185,27 @@ impl Feed {
             playable: 0,
         });
         Ok(())
+    }
+
+    /// Whether a session can follow what is listed: segments and parts as long as before, and one
+    /// discontinuity, for which there will be one tag.
+    fn continues(&self, next: &Session) -> bool {
+        let Some(last) = self.window.session() else { return true };
+        let same_lengths = (last.part_target_us, last.target_duration_s)
+            == (next.part_target_us, next.target_duration_s);
+        let newest = self.window.renditions().filter_map(|r| r.segments().back());
+        let listed = newest.map(|s| s.discontinuity_sequence).max();
+        same_lengths && listed.is_none_or(|d| d + 1 == next.discontinuity_sequence)
+    }
+
+    /// Takes everything out of the playlists; numbering goes on.
+    fn start_anew(&mut self) {
+        let ids: Vec<_> = self.window.renditions().map(|r| r.id().clone()).collect();
+        for id in ids {
+            let changes = self.window.withdraw(&id);
+            self.let_go(&changes);
+            self.live.publish(&self.window, &changes.renditions);
+        }
     }
 
     /// Takes in one part of the current session.
@@ -347,7 +375,7 @@ impl Feed {
                 (twin.duration_us as u32).clamp(1, target_us),
                 twin.wall_clock_us,
             ),
-            None => (0, target_us, self.current.as_ref().map_or(0, |c| c.wall_clock_us)),
+            None => (0, target_us, self.listed_until_us(&described.id)),
         };
         Record::Part(Part {
             stream: self.name.clone(),
@@ -368,6 +396,12 @@ impl Feed {
             piece_len: 0,
             pieces: Vec::new(),
         })
+    }
+
+    /// Wall clock at the end of what a rendition lists.
+    fn listed_until_us(&self, id: &RenditionId) -> i64 {
+        let last = self.window.rendition(id).and_then(|r| r.segments().back());
+        last.map_or(0, |last| last.wall_clock_us + last.duration_us as i64)
     }
 
     /// Applies a record of our own to the window and publishes what changed.

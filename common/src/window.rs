@@ -3,7 +3,7 @@
 //! The same code runs at the origin and in the browser, so that both derive the same playlists.
 //! A window only grows at its end and shrinks at its start; numbers never go back.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::feed::{End, Part, Record, Rendition, Session};
 use crate::id::{Msn, RenditionId, SessionNumber, StreamName};
@@ -27,6 +27,8 @@ pub struct StreamWindow {
     /// Oldest first; the last is the current one.
     sessions: VecDeque<Session>,
     renditions: BTreeMap<RenditionId, RenditionWindow>,
+    /// Renditions of the current session that ended before it.
+    withdrawn: BTreeSet<RenditionId>,
     ended: bool,
 }
 
@@ -127,6 +129,7 @@ impl StreamWindow {
             window_us,
             sessions: VecDeque::new(),
             renditions: BTreeMap::new(),
+            withdrawn: BTreeSet::new(),
             ended: false,
         }
     }
@@ -139,6 +142,12 @@ impl StreamWindow {
     /// The current session, or the last one when nothing is live.
     pub fn session(&self) -> Option<&Session> {
         self.sessions.back()
+    }
+
+    /// What the newest session makes, without what was withdrawn from it.
+    pub fn offered(&self) -> impl Iterator<Item = &Rendition> {
+        let all = self.session().into_iter().flat_map(|s| &s.renditions);
+        all.filter(|r| !self.withdrawn.contains(&r.id))
     }
 
     /// Whether the broadcast is over.
@@ -185,6 +194,7 @@ impl StreamWindow {
     /// Drops a rendition that ends while the others go on; its id stays unknown until a new
     /// session or part brings it back.
     pub fn withdraw(&mut self, id: &RenditionId) -> Changes {
+        self.withdrawn.insert(id.clone());
         let Some(rendition) = self.renditions.remove(id) else { return Changes::default() };
         let evicted = rendition.segments.iter().map(|s| (id.clone(), s.session, s.msn)).collect();
         Changes { renditions: vec![id.clone()], evicted }
@@ -223,6 +233,7 @@ impl StreamWindow {
             }
             stays
         });
+        self.withdrawn.clear();
         self.sessions.push_back(session.clone());
         self.forget_sessions();
         changes.renditions.sort();
@@ -246,6 +257,7 @@ impl StreamWindow {
             .renditions
             .entry(described.id.clone())
             .or_insert_with(|| RenditionWindow::new(described.id.clone(), described.kind));
+        self.withdrawn.remove(&described.id);
         let mut changes = Changes { renditions: vec![described.id.clone()], evicted: Vec::new() };
         if let Err(error) = rendition.push(part, session, described, &mut changes.evicted) {
             if !known {
@@ -351,7 +363,7 @@ impl RenditionWindow {
 
     /// Highest bitrate of a whole segment in this session or still listed, in bit/s.
     pub fn peak_bps(&self) -> u64 {
-        let listed = self.listed().map(|s| bitrate(s.bytes, s.duration_us)).max();
+        let listed = (0..self.segments.len()).map(|last| self.peak_until(last)).max();
         self.peak_bps.max(listed.unwrap_or(0))
     }
 
@@ -361,6 +373,26 @@ impl RenditionWindow {
         let (bytes, duration_us) =
             self.listed().fold((0, 0), |(bytes, us), s| (bytes + s.bytes, us + s.duration_us));
         bitrate(self.mean.bytes, self.mean.duration_us).max(bitrate(bytes, duration_us))
+    }
+
+    /// Highest bitrate of a run of segments that ends with this one and is 0.5 to 1.5 times as
+    /// long as the longest (RFC 8216 §4.3.4.2). A segment alone would not do: an encoder that stops
+    /// right after a key frame leaves a moment of many times the usual rate.
+    fn peak_until(&self, last: usize) -> u64 {
+        let longest_us = self.listed().map(|s| s.duration_us).max().unwrap_or(0);
+        let (mut bytes, mut duration_us, mut peak) = (0, 0, 0);
+        let run = self.segments.range(..=last).rev().take_while(|s| s.complete && !s.gap);
+        for segment in run {
+            bytes += segment.bytes;
+            duration_us += segment.duration_us;
+            if 2 * duration_us > 3 * longest_us {
+                break;
+            }
+            if 2 * duration_us >= longest_us {
+                peak = peak.max(bitrate(bytes, duration_us));
+            }
+        }
+        peak
     }
 
     /// Whole segments with media that a playlist lists.
@@ -442,13 +474,13 @@ impl RenditionWindow {
     fn close_last(&mut self) -> bool {
         let Some(last) = self.segments.back_mut().filter(|s| !s.complete) else { return false };
         last.complete = true;
-        if !last.gap {
-            // Segments cut short by a crash are no measure of the peak, but count all the same:
-            // BANDWIDTH may be too high, never too low.
-            self.peak_bps = self.peak_bps.max(bitrate(last.bytes, last.duration_us));
-            self.mean.bytes += last.bytes;
-            self.mean.duration_us += last.duration_us;
+        if last.gap {
+            return true;
         }
+        self.mean.bytes += last.bytes;
+        self.mean.duration_us += last.duration_us;
+        let newest = self.segments.len() - 1;
+        self.peak_bps = self.peak_bps.max(self.peak_until(newest));
         true
     }
 
@@ -495,6 +527,25 @@ mod tests {
             1 => Just(Step::End),
             1 => Just(Step::Stale),
         ]
+    }
+
+    #[test]
+    fn a_moment_of_a_segment_is_measured_together_with_the_one_before() {
+        let mut window = StreamWindow::new("demo".parse().expect("a name"), 10_000_000);
+        window.apply(&session(1, 7, 0)).expect("a session");
+        for p in 0..4 {
+            let last = p == 3;
+            let at = At { session: 1, rendition: 0, msn: 7, part: p, last, discontinuity: p == 0 };
+            window.apply(&part(at)).expect("a part");
+        }
+        let whole = window.renditions().next().map(|r| r.peak_bps());
+        assert_eq!(whole, Some(4 * 5000 * 8 / 2));
+        let at = At { session: 1, rendition: 0, msn: 8, part: 0, last: true, discontinuity: false };
+        let Record::Part(mut moment) = part(at) else { panic!("a part") };
+        moment.duration_us = 10_000;
+        window.apply(&Record::Part(moment)).expect("a part");
+        let together = window.renditions().next().map(|r| r.peak_bps());
+        assert_eq!(together, Some(5 * 5000 * 8 * 1000 / 2010));
     }
 
     #[test]

@@ -349,3 +349,70 @@ fn a_worker_that_names_no_rendition_is_refused() {
     rig.makes(0, 0..1);
     assert_eq!(rig.live.ring.bytes(), 0, "a part of no session is taken");
 }
+
+#[test]
+fn other_lengths_of_segments_or_parts_begin_empty_playlists_and_numbers_go_on() {
+    let mut rig = Rig::on_air(&["480p"]);
+    rig.makes(0, 0..3);
+    let twice = Timing { part_us: TIMING.part_us, segment_us: 2 * TIMING.segment_us };
+    rig.feed.begin_session(&ready(&["480p"]), twice).expect("a session");
+    assert!(rig.live.rendition(&rendition("480p")).is_none(), "nothing is listed yet");
+    assert_eq!(rig.session_began(), (2, 3, 2));
+    rig.makes(0, 0..1);
+    let segments = rig.feed.window().rendition(&rendition("480p")).map(|r| r.segments().len());
+    assert_eq!(segments, Some(1));
+}
+
+#[test]
+fn a_session_whose_numbers_cannot_be_kept_has_used_none() {
+    let mut rig = Rig::on_air(&["480p"]);
+    rig.makes(0, 0..1);
+    let (dir, before) = (rig.spool.stream_dir(&name()), rig.numbers());
+    // A folder in its place cannot be written over.
+    let obstacle = dir.join("numbers.json.new");
+    fs::create_dir(&obstacle).expect("a folder");
+    for _ in 0..3 {
+        rig.feed.begin_session(&ready(&["480p"]), TIMING).expect_err("the disk refuses");
+        assert_eq!(rig.numbers(), before);
+    }
+    fs::remove_dir(&obstacle).expect("removed");
+    rig.session(&["480p"]);
+    assert_eq!(rig.session_began(), (2, 1, 2));
+    assert_eq!(rig.feed.window().renditions().count(), 1, "what was listed stays");
+}
+
+#[test]
+fn a_session_that_left_nothing_listed_is_no_second_discontinuity() {
+    let mut rig = Rig::on_air(&["480p"]);
+    rig.makes(0, 0..2);
+    rig.session(&["480p"]);
+    rig.session(&["480p"]);
+    rig.makes(0, 0..1);
+    let listed = rig.feed.window().rendition(&rendition("480p")).expect("it is listed").segments();
+    let tags = listed.iter().filter(|s| s.discontinuity).count() as u64;
+    let (first, last) = (&listed[0], &listed[listed.len() - 1]);
+    let before_first = first.discontinuity_sequence - u64::from(first.discontinuity);
+    assert_eq!(last.discontinuity_sequence, before_first + tags);
+}
+
+#[test]
+fn a_gap_without_a_twin_follows_what_is_listed_in_time() {
+    let mut rig = Rig::on_air(&["480p"]);
+    rig.makes(0, 0..2);
+    rig.makes(0, 5..6);
+    let listed = rig.feed.window().rendition(&rendition("480p")).expect("it is listed").segments();
+    assert!(listed.iter().any(|s| s.gap));
+    let dates: Vec<_> = listed.iter().map(|s| s.wall_clock_us).collect();
+    assert!(dates.is_sorted() && dates[0] > 0, "{dates:?}");
+}
+
+#[test]
+fn a_withdrawn_rendition_is_not_offered_until_a_session_makes_it_again() {
+    let mut rig = Rig::on_air(&["source", "480p"]);
+    let offered =
+        |rig: &Rig| rig.feed.window().offered().map(|r| r.id.to_string()).collect::<Vec<_>>();
+    rig.feed.withdraw(0);
+    assert_eq!(offered(&rig), ["480p"]);
+    rig.session(&["source", "480p"]);
+    assert_eq!(offered(&rig), ["source", "480p"]);
+}

@@ -129,7 +129,7 @@ impl LiveStream {
     /// every rendition is, since players read it only once; but not for one that stays behind.
     pub fn publish_master(&self, window: &StreamWindow) {
         let variants = variants(window);
-        let wanted = window.session().map_or(0, |s| s.renditions.len());
+        let wanted = window.offered().count();
         let foremost = window.renditions().map(whole_segments).max().unwrap_or(0);
         let complete = variants.len() >= wanted || foremost >= WAIT_SEGMENTS;
         let known = self.master.load().is_some();

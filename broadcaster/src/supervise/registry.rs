@@ -2,7 +2,7 @@
 //!
 //! The store says which streams there are, a task runs each, seats bound how many are on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -41,8 +41,10 @@ const MEDIA_MAX: usize = 256;
 /// Size and rate of the built-in test picture.
 const TEST_PICTURE: Source = Source::Test { width: 1280, height: 720, fps: (30, 1) };
 
-/// Longest distance of key frames that can pass through, in microseconds (hls.md).
-const KEYFRAME_MAX_US: u32 = 2_200_000;
+/// Key frames that pass through may be this much further apart than a segment is long, in
+/// microseconds (hls.md: 2.2 s at 2 s). With what a cut may add, a segment still rounds to its
+/// target duration.
+const KEYFRAME_SLACK_US: u32 = 200_000;
 
 /// Longest wait for the tasks at the end: a drain, then SIGTERM, then SIGKILL.
 const STOP_MARGIN: Duration = Duration::from_secs(3);
@@ -58,6 +60,8 @@ pub struct Registry {
     seats: Seats,
     store: Mutex<Store>,
     running: Mutex<BTreeMap<StreamName, Arc<Stream>>>,
+    /// Streams on their way out: their names are still taken.
+    leaving: Mutex<BTreeSet<StreamName>>,
     connections: AtomicU64,
     trial: Arc<watch::Sender<Option<TrialResult>>>,
 }
@@ -123,6 +127,7 @@ impl Registry {
             seats: Seats::new(limits),
             store: Mutex::new(store),
             running: Mutex::default(),
+            leaving: Mutex::default(),
             connections: AtomicU64::new(0),
             trial: Arc::new(watch::Sender::new(trial)),
         });
@@ -233,14 +238,30 @@ impl Registry {
     ///
     /// # Errors
     /// When there is none of that name or the store refuses.
-    pub async fn remove(&self, name: &StreamName) -> Result<(), RegistryError> {
-        let (_, stream) = self.get(name)?;
-        self.running().remove(name);
+    pub async fn remove(self: &Arc<Self>, name: &StreamName) -> Result<(), RegistryError> {
+        if self.store().get(name).is_none() || !lock(&self.leaving).insert(name.clone()) {
+            return Err(RegistryError::Unknown(name.clone()));
+        }
+        let (registry, name) = (self.clone(), name.clone());
+        // A task of its own goes on when the client that asked goes away: half a stream would
+        // keep its name for ever.
+        let removal = tokio::spawn(async move {
+            let removed = registry.remove_whole(&name).await;
+            lock(&registry.leaving).remove(&name);
+            removed
+        });
+        removal.await.unwrap_or(Err(RegistryError::ShuttingDown))
+    }
+
+    async fn remove_whole(&self, name: &StreamName) -> Result<(), RegistryError> {
+        let stream = self.running().remove(name);
         self.origin.remove(name);
-        // A task that has ended needs no telling.
-        let _ = stream.ask(Ask::Stop).await;
-        let _ = stream.ask(Ask::Shutdown).await;
-        stream.ended(self.patience()).await;
+        if let Some(stream) = stream {
+            // A task that has ended needs no telling.
+            let _ = stream.ask(Ask::Stop).await;
+            let _ = stream.ask(Ask::Shutdown).await;
+            stream.ended(self.patience()).await;
+        }
         self.spool.forget(name);
         // Last, because only now may another stream of that name use its folder.
         self.store().remove(name)?;
@@ -323,7 +344,7 @@ impl Registry {
                 audio: default_audio(),
                 part_us: self.config.part_ms * 1000,
                 segment_us: self.config.segment_ms * 1000,
-                keyframe_max_us: KEYFRAME_MAX_US.max(self.config.segment_ms * 1100),
+                keyframe_max_us: self.config.segment_ms * 1000 + KEYFRAME_SLACK_US,
                 trial: None,
             },
             policy,

@@ -517,10 +517,7 @@ impl StreamTask {
 
     fn publish_info(&self) {
         let status = self.status.borrow();
-        let session = self.feed.window().session();
-        let renditions = session.map_or_else(Vec::new, |session| {
-            session.renditions.iter().map(InfoRendition::from).collect()
-        });
+        let renditions = self.feed.window().offered().map(InfoRendition::from).collect();
         let record = self.feed.session_record();
         self.served.set_info(Info {
             state: state_name(status.state),

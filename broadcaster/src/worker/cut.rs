@@ -150,6 +150,11 @@ pub enum SourceCut {
     TooLong(u64),
 }
 
+/// A key frame this early does not begin a segment, which may be so much longer instead, in
+/// microseconds. On top of the longest distance of key frames, 0.2 s more than the segment's
+/// length, it is 0.4 s, which still rounds to the target duration.
+const EARLY_US: u64 = 200_000;
+
 /// A source that sends no frame for this long has a hole, in microseconds.
 const HOLE_US: u64 = 1_000_000;
 
@@ -181,9 +186,7 @@ impl SourceCuts {
         self.newest_us = self.newest_us.max(pts_us);
         let since_boundary = pts_us.saturating_sub(self.boundary_us);
         let since_key = pts_us.saturating_sub(self.key_us);
-        // Two frames of slack on a segment that had to skip a very early key frame; 2.4 s still
-        // rounds to a target duration of 2 s.
-        let slack = self.segment_us / 10;
+        let slack = EARLY_US;
         if since_key > self.keyframe_max_us || since_boundary > self.keyframe_max_us + slack {
             return SourceCut::TooLong(since_key);
         }

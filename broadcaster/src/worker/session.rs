@@ -554,8 +554,10 @@ impl Session {
     ) -> Result<(), Failed> {
         let (seconds, most) =
             (distance_us as f64 / 1e6, f64::from(self.start.keyframe_max_us) / 1e6);
-        let advice =
-            "set 'Keyframe Interval' to 2 s in the encoder (OBS: Settings > Output > Streaming)";
+        let advice = format!(
+            "set 'Keyframe Interval' to {} s in the encoder (OBS: Settings > Output > Streaming)",
+            self.start.segment_us / 1_000_000
+        );
         if self.graph.as_ref().is_none_or(|g| g.video.is_none()) {
             return Err(input(format!(
                 "key frames are more than {seconds:.1} s apart, passthrough needs {most:.1} s: {advice}"

@@ -160,9 +160,32 @@ fn key_frames_too_far_apart_are_noticed_before_the_segment_is_too_long() {
     assert_eq!(boundaries(8_333_000, 33_333, 30_000_000), Err(2_233_311));
 }
 
+#[test]
+fn segments_of_any_length_and_source_round_to_their_target_duration() {
+    for segment_us in (1..=6).map(|s| s * 1_000_000) {
+        for gop_us in (100_000..7_000_000).step_by(100_000) {
+            let cuts = boundaries_of(segment_us, gop_us, 33_333, 60_000_000);
+            let lengths = cuts.iter().flat_map(|c| c.windows(2)).map(|w| w[1] - w[0]);
+            let longest = lengths.max().unwrap_or(0);
+            assert!(longest < u64::from(segment_us) + 500_000, "{segment_us} {gop_us} {longest}");
+            let passes = gop_us <= u64::from(segment_us) + 200_000;
+            assert_eq!(cuts.is_ok(), passes, "{segment_us} {gop_us}");
+        }
+    }
+}
+
 /// The segment starts that a source with this distance of key frames gets.
 fn boundaries(gop_us: u64, frame_us: u64, until_us: u64) -> Result<Vec<u64>, u64> {
-    let mut cuts = SourceCuts::new(SEGMENT_US, 2_200_000);
+    boundaries_of(SEGMENT_US, gop_us, frame_us, until_us)
+}
+
+fn boundaries_of(
+    segment_us: u32,
+    gop_us: u64,
+    frame_us: u64,
+    until_us: u64,
+) -> Result<Vec<u64>, u64> {
+    let mut cuts = SourceCuts::new(segment_us, segment_us + 200_000);
     let mut out = Vec::new();
     let (mut next_key, mut pts) = (0, 0);
     while pts < until_us {
