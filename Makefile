@@ -27,6 +27,7 @@ test-e2e: setup viewer-web/dist/index.html test-rust
 check: setup viewer-web/dist/index.html ## Format, lints, types, licences, page size
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	cargo check -p shoal-common --target wasm32-unknown-unknown
 	npm --prefix viewer-web run check
 	cargo deny --version >/dev/null 2>&1 || cargo install cargo-deny --locked
 	cargo deny --log-level error check bans licenses sources

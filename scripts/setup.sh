@@ -62,6 +62,12 @@ if [ ${#missing[@]} -gt 0 ]; then
 fi
 
 command -v cargo >/dev/null || { say "Rust is missing: install it with rustup (https://rustup.rs), then run this again"; exit 1; }
+# Browsers run the same playlists and records (needed by `make check`).
+if [ "$with_tests" = yes ] && command -v rustup >/dev/null &&
+    ! rustup target list --installed 2>/dev/null | grep -q '^wasm32-unknown-unknown$'; then
+    say "adding the Rust target wasm32-unknown-unknown"
+    rustup target add wasm32-unknown-unknown >/dev/null 2>&1 || say "it cannot be added; \`make check\` needs it"
+fi
 command -v npm >/dev/null || { say "Node.js 20 or newer with npm is missing: install it, then run this again"; exit 1; }
 node_major=$(node -p 'process.versions.node.split(".")[0]')
 [ "$node_major" -ge 20 ] || { say "Node.js $node_major is too old: 20 or newer is needed"; exit 1; }

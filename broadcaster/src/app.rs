@@ -9,6 +9,7 @@ use anyhow::{Context as _, anyhow};
 use axum::Router;
 use common::rendition::{DEMO_LADDER, Ladder, RungChoice};
 use http::Request;
+use http::header::HOST;
 use hyper::body::Incoming;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -161,7 +162,14 @@ fn handler(
     origin: Arc<Origin>,
     router: Router,
 ) -> impl Fn(Request<Incoming>, SocketAddr) -> Answer + Clone + Send + Sync + 'static {
-    move |request, peer| {
+    move |mut request: Request<Incoming>, peer| {
+        // HTTP/2 names the host in the address only.
+        let authority = request.uri().authority().and_then(|a| a.as_str().parse().ok());
+        if let Some(host) = authority
+            && !request.headers().contains_key(HOST)
+        {
+            request.headers_mut().insert(HOST, host);
+        }
         let (origin, router) = (origin.clone(), router.clone());
         Box::pin(async move {
             if let Some(path) = request.uri().path().strip_prefix("/live/") {

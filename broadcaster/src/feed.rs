@@ -16,6 +16,7 @@ use common::rendition::Kind;
 use common::window::{Changes, Evicted, RenditionWindow, StreamWindow, WINDOW_US_DEFAULT};
 use sha2::{Digest as _, Sha256};
 
+use crate::disk;
 use crate::store::live::LiveStream;
 use crate::store::spool::{self, Numbers, PartOp, Spool};
 use crate::worker::ipc;
@@ -452,7 +453,8 @@ impl Feed {
     }
 
     fn keep_numbers(&self) -> Result<(), FeedFault> {
-        spool::write_numbers(&self.spool.stream_dir(&self.name), &self.numbers)
+        let dir = self.spool.stream_dir(&self.name);
+        disk::waiting(|| spool::write_numbers(&dir, &self.numbers))
             .map_err(|error| FeedFault::Numbers { stream: self.name.clone(), error })
     }
 

@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use bytes::{Buf, Bytes};
 use http_body::{Frame, SizeHint};
 
+use super::holds::Hold;
 use crate::store::segment_file::SegmentFile;
 
 /// A body of the origin.
@@ -29,12 +30,25 @@ pub enum Body {
 pub struct Pieces {
     pieces: VecDeque<Bytes>,
     left: usize,
+    /// Gone when all of this is sent, or given up.
+    hold: Option<Hold>,
 }
 
 impl Body {
     /// No bytes at all.
     pub fn empty() -> Self {
         Self::Shared(Pieces::default())
+    }
+
+    /// Ties a hold to what is to be sent. Gives whether there is anything.
+    pub(super) fn hold(&mut self, hold: Hold) -> bool {
+        match self {
+            Self::Shared(pieces) | Self::Filed(pieces, _) if pieces.has_remaining() => {
+                pieces.hold = Some(hold);
+                true
+            }
+            _ => false,
+        }
     }
 
     /// These bytes, in order.
@@ -99,7 +113,7 @@ impl FromIterator<Bytes> for Pieces {
     fn from_iter<I: IntoIterator<Item = Bytes>>(pieces: I) -> Self {
         let pieces: VecDeque<_> = pieces.into_iter().filter(|p| !p.is_empty()).collect();
         let left = pieces.iter().map(Bytes::len).sum();
-        Self { pieces, left }
+        Self { pieces, left, hold: None }
     }
 }
 

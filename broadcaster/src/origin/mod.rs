@@ -5,6 +5,7 @@
 
 pub mod body;
 pub mod headers;
+mod holds;
 mod info;
 mod media;
 mod playlist;

@@ -48,7 +48,9 @@ impl Filed {
     /// Takes note of the next response.
     pub(super) fn note(&self, body: &Body) {
         *self.lock() = match body {
-            Body::Filed(pieces, file) => Some(Whole { pieces: pieces.clone(), file: file.clone() }),
+            Body::Filed(pieces, file) => {
+                Some(Whole { pieces: pieces.iter().cloned().collect(), file: file.clone() })
+            }
             _ => None,
         };
     }

@@ -23,6 +23,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::Response;
+use crate::net::customer;
+use crate::origin::holds::Holds;
 use crate::origin::sender::{FileSender, Filed};
 use crate::origin::stall::StallGuard;
 use crate::origin::tls::Tls;
@@ -159,8 +161,7 @@ impl Server {
     }
 
     fn slot(&self, address: IpAddr) -> Option<Slot> {
-        // A listener for both families sees IPv4 clients as `::ffff:a.b.c.d`.
-        let address = address.to_canonical();
+        let address = customer(address);
         let per_address = match address.is_loopback() {
             true => self.caps.connections_max,
             false => self.caps.per_address_max,
@@ -273,20 +274,32 @@ async fn converse<S, H, F>(
 {
     let asked = Arc::new(AtomicBool::new(false));
     let first = asked.clone();
+    let holds = Holds::default();
+    let noting = holds.clone();
     let service = service_fn(move |request| {
         first.store(true, Ordering::Relaxed);
-        let answer = handle(request, peer);
-        async move { Ok::<_, std::convert::Infallible>(answer.await) }
+        let (answer, holds) = (handle(request, peer), noting.clone());
+        async move {
+            let mut response = answer.await;
+            holds.note(response.body_mut());
+            Ok::<_, std::convert::Infallible>(response)
+        }
     });
     let mut connection = pin!(http.serve_connection(TokioIo::new(socket), service));
     tokio::select! {
+        biased;
         // How a client leaves is its own affair.
         _ = connection.as_mut() => return,
         _ = stop.wait_for(|stop| *stop) => {}
         () = without_request(&asked) => {}
+        () = holds.expired() => return,
     }
     connection.as_mut().graceful_shutdown();
-    let _ = connection.await;
+    tokio::select! {
+        biased;
+        _ = connection => {}
+        () = holds.expired() => {}
+    }
 }
 
 /// Ends when nothing was asked in time. Hyper's own time-out for heads begins only once it knows

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::file;
 use super::key::{KeyHash, KeySecret, StreamKey};
 use super::source::{SourceError, SourceSpec};
+use crate::disk;
 use crate::secret::SecretError;
 
 /// The file's name in the data directory.
@@ -266,7 +267,7 @@ impl Store {
         let stored = StoredFile { version: VERSION, streams: streams.values().collect() };
         let mut text = serde_json::to_vec_pretty(&stored).map_err(|error| io(error.into()))?;
         text.push(b'\n');
-        file::write_atomically(&self.path, &text).map_err(io)?;
+        disk::waiting(|| file::write_atomically(&self.path, &text)).map_err(io)?;
         self.streams = streams;
         Ok(())
     }

@@ -71,6 +71,10 @@ fn exit_code(result: anyhow::Result<()>) -> ExitCode {
 fn serve() -> anyhow::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
         .context("cannot ask to die with the broadcaster")?;
+    // When memory runs out a worker goes, which is replaced, and not the broadcaster.
+    if let Err(error) = std::fs::write("/proc/self/oom_score_adj", "1000") {
+        tracing::debug!(%error, "cannot offer to be ended first when memory runs out");
+    }
     let socket = std::io::stdin().as_fd().try_clone_to_owned().context("no standard input")?;
     let mut socket = UnixStream::from(socket);
     socket

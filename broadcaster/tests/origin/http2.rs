@@ -1,11 +1,13 @@
 //! HTTP/2 without TLS, as a proxy on the same machine speaks it, and big segments from files and
 //! from memory over both versions.
 
+use std::time::Duration;
+
 use broadcaster::origin::serve::Caps;
 use http::Version;
 use reqwest::Client;
 
-use crate::rig::{HANGS, PARTS, Rig, until};
+use crate::rig::{HANGS, PARTS, Rig, later, settle, until};
 
 /// Segments of 600 kB.
 const PART_BYTES: usize = 150_000;
@@ -39,6 +41,13 @@ fn client(frame: Option<u32>) -> Client {
     }
     .build()
     .unwrap()
+}
+
+/// A client of HTTP/2 that lets so much through before it has read it.
+fn client_with_window(bytes: u32) -> Client {
+    let _already = rustls::crypto::ring::default_provider().install_default();
+    let builder = Client::builder().no_gzip().no_proxy().http2_prior_knowledge();
+    builder.http2_initial_stream_window_size(bytes).build().unwrap()
 }
 
 fn url(rig: &Rig, path: &str) -> String {
@@ -130,4 +139,21 @@ async fn ranges_of_a_filed_segment_are_what_they_say() {
             assert!(answer.bytes().await.unwrap() == whole[from..=to], "{from}-{to}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_client_that_lets_no_media_through_is_closed_when_nobody_needs_it_any_more() {
+    let rig = rig();
+    // It takes 64 kB of a segment and then no more, while it answers every ping.
+    let client = client_with_window(1 << 16);
+    let stuck = client.get(url(&rig, &format!("1/v/{FILED}.m4s"))).send().await.unwrap();
+    assert_eq!((stuck.status().as_u16(), rig.open()), (200, 1));
+    for _ in 0..6 {
+        later(Duration::from_secs(11)).await;
+        settle().await;
+    }
+    assert_eq!(rig.open(), 1, "it has a little more than a minute");
+    later(Duration::from_secs(11)).await;
+    until("it is closed", || rig.open() == 0).await;
+    assert!(stuck.bytes().await.is_err());
 }

@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -24,6 +24,7 @@ use tracing::{Instrument, error, info, info_span, warn};
 
 use super::connection::{Connection, End, Event, Patience, Rejection};
 use crate::ingest::media::Media;
+use crate::net::customer;
 use crate::streams::key::StreamKey;
 use crate::streams::limit::LimitReached;
 
@@ -184,7 +185,7 @@ pub async fn run<G: PublishGate>(
                 continue;
             }
         };
-        let address = prefix(peer.ip());
+        let address = customer(peer.ip());
         if !room.has_place(address, &limits) {
             counters.turned_away.fetch_add(1, Ordering::Relaxed);
             if let Some(more) = full.due() {
@@ -282,14 +283,6 @@ impl Seldom {
         }
         self.last = Some(Instant::now());
         Some(std::mem::take(&mut self.kept_back))
-    }
-}
-
-/// What counts as one address: a /64 is one customer.
-fn prefix(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
-        v4 => v4,
     }
 }
 

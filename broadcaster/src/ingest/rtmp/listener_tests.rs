@@ -14,15 +14,6 @@ fn the_pace_lets_a_burst_through_and_then_only_its_rate() {
 }
 
 #[test]
-fn one_customer_is_one_address() {
-    let prefix_of = |text: &str| prefix(text.parse().expect("an address"));
-    assert_eq!(prefix_of("2001:db8:1:2:3:4:5:6"), prefix_of("2001:db8:1:2::1"));
-    assert_ne!(prefix_of("2001:db8:1:2::1"), prefix_of("2001:db8:1:3::1"));
-    assert_eq!(prefix_of("::ffff:192.0.2.1"), prefix_of("192.0.2.1"));
-    assert_ne!(prefix_of("192.0.2.1"), prefix_of("192.0.2.2"));
-}
-
-#[test]
 fn refusals_carry_the_code_that_encoders_know_and_their_words() {
     let limit = Refusal::from(LimitReached { max: 5 }).rejection();
     assert_eq!(limit.code, "NetStream.Publish.BadName");
