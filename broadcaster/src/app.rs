@@ -108,6 +108,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         monitor: monitor.clone(),
         connections: http.counters(),
         ingest: ingest.clone(),
+        tls: tls.clone(),
         token,
         ingest_port: addresses.rtmp.port(),
         public_host: config.public_url.as_deref().and_then(host_of_url),
