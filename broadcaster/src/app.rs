@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tower::ServiceExt as _;
 
 use crate::api::{self, Api, host_of};
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::ingest::rtmp::listener::{self, ListenerCounters, ListenerLimits};
 use crate::origin::serve::{Caps, Server};
 use crate::origin::tls::Tls;
@@ -41,20 +41,27 @@ const HANDLES_KEPT: usize = 512 + segment_file::OPEN_MAX;
 /// Runs the broadcaster until a signal ends it.
 ///
 /// # Errors
-/// When it cannot start; each in one line that says what to do.
+/// When it cannot start; each in one line that says what to do. A setting that cannot be used is a
+/// [`ConfigError`].
 pub async fn serve(config: Config) -> anyhow::Result<()> {
+    let tls = config.tls.as_ref().map(|(cert, key)| Tls::load(cert, key)).transpose();
+    let tls = tls.map_err(ConfigError::from_error)?;
     let data = &config.data;
     std::fs::create_dir_all(data)
-        .with_context(|| format!("cannot make the data folder {}", data.display()))?;
+        .with_context(|| {
+            format!("cannot make the data folder {}: choose another with --data", data.display())
+        })
+        .map_err(ConfigError::from_error)?;
     let _lock = lock_data(data)?;
     let handles = raise_open_files();
-    let signer = Arc::new(secret::feed_signer(data)?);
-    let token = secret::admin_token(data, std::env::var("SHOAL_ADMIN_TOKEN").ok())?;
-    let store = Store::open(data)?;
+    let signer = Arc::new(secret::feed_signer(data).map_err(ConfigError::from_error)?);
+    let token = secret::admin_token(data, std::env::var("SHOAL_ADMIN_TOKEN").ok())
+        .map_err(ConfigError::from_error)?;
+    let store = Store::open(data).map_err(ConfigError::from_error)?;
     let (spool, spool_thread) = Spool::open(data.join("spool"), config.spool_bytes_max)
-        .with_context(|| format!("cannot use the spool in {}", data.display()))?;
+        .with_context(|| format!("cannot use the spool in {}", data.display()))
+        .map_err(ConfigError::from_error)?;
 
-    let tls = config.tls.as_ref().map(|(cert, key)| Tls::load(cert, key)).transpose()?;
     let caps = Caps {
         connections_max: config.connections_max.min(handles.saturating_sub(HANDLES_KEPT).max(64)),
         per_address_max: config.connections_per_address_max,
@@ -102,6 +109,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         monitor: monitor.clone(),
         connections: http.counters(),
         ingest: ingest.clone(),
+        tls: tls.clone(),
         token,
         ingest_port: addresses.rtmp.port(),
         public_host: config.public_url.as_deref().and_then(host_of_url),
@@ -215,7 +223,9 @@ async fn start_demo(
 /// Two broadcasters in one folder would use the same numbers twice.
 fn lock_data(data: &Path) -> anyhow::Result<File> {
     let path = data.join("lock");
-    let file = File::create(&path).with_context(|| format!("cannot make {}", path.display()))?;
+    let file = File::create(&path)
+        .with_context(|| format!("cannot make {}", path.display()))
+        .map_err(ConfigError::from_error)?;
     let exclusive = rustix::fs::FlockOperation::NonBlockingLockExclusive;
     rustix::fs::flock(&file, exclusive).map_err(|_| {
         anyhow!(

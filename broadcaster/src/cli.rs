@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{Config, Settings};
+use crate::config::{Config, ConfigError, Settings};
 use crate::stream_cli::StreamCommand;
 use crate::{app, check, doctor, stream_cli, worker};
 
@@ -76,7 +76,7 @@ fn log_to_stderr(filter: EnvFilter, reader: LogFor) {
     }
 }
 
-/// Runs to its end, with status 1 and one line when it fails.
+/// Runs to its end, with one line and [`status`] when it fails.
 fn run(work: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -92,9 +92,14 @@ fn run(work: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("broadcaster: {error:#}");
-            ExitCode::FAILURE
+            ExitCode::from(status(&error))
         }
     }
+}
+
+/// Whoever starts us tries again after 1; after 2 that changes nothing.
+fn status(error: &anyhow::Error) -> u8 {
+    if error.is::<ConfigError>() { 2 } else { 1 }
 }
 
 /// The decided settings, or the exit status for settings that cannot be used.
@@ -133,4 +138,58 @@ fn serve(settings: Settings) -> ExitCode {
     };
     log_to_stderr(filter, LogFor::People);
     run(app::serve(config))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+    use std::path::Path;
+
+    use super::*;
+    use crate::testing::write_certificate;
+
+    /// How `serve` ends that fails: its status and what it says.
+    async fn ends(settings: Settings) -> (u8, String) {
+        let error = app::serve(settings.resolve(None).expect("good")).await.expect_err("fails");
+        (status(&error), format!("{error:#}"))
+    }
+
+    fn in_data(data: &Path) -> Settings {
+        let free = Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        let data = Some(data.into());
+        Settings { http: free, admin: free, rtmp: free, data, ..Settings::default() }
+    }
+
+    #[tokio::test]
+    async fn settings_that_cannot_be_used_end_with_2_and_one_line_and_a_port_in_use_with_1() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let certified = |cert: &Path, key: &Path| Settings {
+            tls_cert: Some(cert.into()),
+            tls_key: Some(key.into()),
+            ..in_data(dir.path())
+        };
+        let [one, other] = ["one", "other"].map(|name| write_certificate(dir.path(), name));
+        let missing = Path::new("missing.pem");
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").expect("written");
+        let broken = dir.path().join("broken");
+        std::fs::create_dir(&broken).expect("made");
+        std::fs::write(broken.join("streams.json"), "[").expect("written");
+        for (settings, hint) in [
+            (certified(missing, &one.1), "--tls-cert missing.pem"),
+            (certified(&one.0, missing), "--tls-key missing.pem"),
+            (certified(&one.0, &other.1), "--tls-cert"),
+            (in_data(&file), "--data"),
+            (in_data(&broken), "streams.json is damaged"),
+        ] {
+            let (status, line) = ends(settings).await;
+            assert_eq!(status, 2, "{line}");
+            assert!(line.contains(hint) && !line.contains('\n'), "{line}");
+        }
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let http = taken.local_addr().ok();
+        let (status, line) = ends(Settings { http, ..in_data(dir.path()) }).await;
+        assert_eq!(status, 1, "{line}");
+        assert!(line.contains("--http"), "{line}");
+    }
 }

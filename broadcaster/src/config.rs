@@ -137,6 +137,13 @@ pub struct Config {
 #[error("{0}")]
 pub struct ConfigError(String);
 
+impl ConfigError {
+    /// Marks `error` as one of a setting, which another start does not mend.
+    pub fn from_error(error: impl Into<anyhow::Error>) -> Self {
+        Self(format!("{:#}", error.into()).replace('\n', " "))
+    }
+}
+
 impl Settings {
     /// Fills what is not given from the file named by `config`, then from the defaults.
     /// `port` is the value of the environment's `PORT`.

@@ -10,19 +10,23 @@ use crate::app;
 use crate::config::Config;
 use crate::streams::store::Store;
 use crate::worker::encoder;
+use crate::worker::pipeline::can_make_stills;
 
 /// GStreamer elements that workers are built from, and the Debian packages that have them. The
 /// encoders are looked at apart.
-const ELEMENTS: [(&str, &str); 10] = [
+const ELEMENTS: [(&str, &str); 13] = [
     ("appsrc", "gstreamer1.0-plugins-base"),
     ("appsink", "gstreamer1.0-plugins-base"),
     ("decodebin", "gstreamer1.0-plugins-base"),
+    ("parsebin", "gstreamer1.0-plugins-base"),
     ("videoconvert", "gstreamer1.0-plugins-base"),
     ("videoscale", "gstreamer1.0-plugins-base"),
-    ("videorate", "gstreamer1.0-plugins-base"),
+    ("audioconvert", "gstreamer1.0-plugins-base"),
     ("audioresample", "gstreamer1.0-plugins-base"),
     ("h264parse", "gstreamer1.0-plugins-bad"),
+    ("aacparse", "gstreamer1.0-plugins-good"),
     ("avdec_h264", "gstreamer1.0-libav"),
+    ("avdec_aac", "gstreamer1.0-libav"),
     ("qtdemux", "gstreamer1.0-plugins-good"),
 ];
 
@@ -92,6 +96,12 @@ fn gstreamer(findings: &mut Findings) {
     }
     if missing.is_empty() {
         findings.fine("every element that workers need");
+    }
+    if !can_make_stills() {
+        findings.note(
+            "element jpegenc is missing: streams have no poster pictures until you install \
+             gstreamer1.0-plugins-good",
+        );
     }
     match encoder::best_video() {
         Ok(video) => findings.fine(format!("H.264 is encoded by {}", video.element)),

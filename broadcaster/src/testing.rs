@@ -1,4 +1,6 @@
-//! What tests of the feed and of the spool share: media as a worker would make it.
+//! What unit tests share: media as a worker would make it, certificates.
+
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use common::rendition::Kind;
@@ -51,4 +53,13 @@ pub(crate) fn bytes_of(len: usize, seed: u64) -> Bytes {
         (state >> 56) as u8
     };
     std::iter::repeat_with(next).take(len).collect()
+}
+
+/// A certificate and its key, made now, as PEM files in `dir` that begin with `name`.
+pub(crate) fn write_certificate(dir: &Path, name: &str) -> (PathBuf, PathBuf) {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).expect("a certificate");
+    let (cert, key) = (dir.join(format!("{name}-cert.pem")), dir.join(format!("{name}-key.pem")));
+    std::fs::write(&cert, made.cert.pem()).expect("written");
+    std::fs::write(&key, made.signing_key.serialize_pem()).expect("written");
+    (cert, key)
 }

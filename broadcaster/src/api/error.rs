@@ -62,9 +62,7 @@ impl From<RegistryError> for ApiError {
             RegistryError::Store(StoreError::Exists(_)) => {
                 Self::new(StatusCode::CONFLICT, "STREAM_EXISTS", message)
             }
-            RegistryError::Store(StoreError::Field { .. }) | RegistryError::Source(_) => {
-                Self::field(message)
-            }
+            RegistryError::Store(StoreError::Field { .. }) => Self::field(message),
             RegistryError::Store(StoreError::Full) => {
                 Self::new(StatusCode::INSUFFICIENT_STORAGE, "STORE_FULL", message)
             }

@@ -14,6 +14,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::Api;
+use crate::origin::tls::Tls;
 use crate::supervise::stream::state_name;
 
 /// Labels of what a stream has.
@@ -43,6 +44,7 @@ pub(super) async fn metrics(
     streams(&api, &mut registry);
     process(&api, &mut registry);
     ingest(&api, &mut registry);
+    certificate(&api, &mut registry);
     let mut text = String::new();
     if encode(&mut text, &registry).is_err() {
         let _ = writeln!(text, "# EOF");
@@ -145,4 +147,14 @@ fn ingest(api: &Api, registry: &mut Registry) {
         counter.inc_by(value.load(Ordering::Relaxed));
         registry.register(name, help, counter);
     }
+}
+
+fn certificate(api: &Api, registry: &mut Registry) {
+    let failures = Counter::<u64>::default();
+    failures.inc_by(api.tls.as_ref().map_or(0, Tls::reload_failures));
+    registry.register(
+        "tls_reload_failures",
+        "Looks at a changed certificate that could not be used",
+        failures,
+    );
 }

@@ -25,6 +25,7 @@ pub use error::ApiError;
 use crate::ingest::rtmp::listener::ListenerCounters;
 use crate::origin::Origin;
 use crate::origin::serve::Counters;
+use crate::origin::tls::Tls;
 use crate::resource::monitor::Monitor;
 use crate::store::spool::Spool;
 use crate::supervise::registry::Registry;
@@ -53,6 +54,8 @@ pub struct Api {
     pub connections: Arc<Counters>,
     /// Encoders' connections.
     pub ingest: Arc<ListenerCounters>,
+    /// The certificate, when we speak HTTPS.
+    pub tls: Option<Tls>,
     /// The admin token.
     pub token: String,
     /// Where encoders publish, as shown to people: `rtmp://HOST:PORT/live`.

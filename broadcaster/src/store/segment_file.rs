@@ -5,7 +5,8 @@ use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Segment files open at once: the 40 s that a ring holds, of three streams with four qualities.
+/// Segment files open at once. A ring holds about 70 s: 35 segments of 2 s in each of four
+/// qualities are 140 for a stream, so this is enough for three and a half.
 pub const OPEN_MAX: usize = 512;
 
 /// Smaller segments, such as audio's, are sent from memory: the copy costs less than the calls.

@@ -1,8 +1,8 @@
 //! Where a stream's media comes from, and which files may be one.
 //!
-//! A file is named by its path, never by a URL: what plays must be on this machine. Whoever holds
-//! the admin token or writes the configuration may name any file by its absolute path; a relative
-//! path is looked up in the media directories and cannot leave them.
+//! A file is named by its absolute path, never by a URL: what plays must be on this machine. Only
+//! the administrator makes streams, with the admin token or in the data folder, and may name any
+//! file.
 
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
@@ -37,61 +37,28 @@ pub enum SourceError {
     /// An empty path, or one with control characters or `..`.
     #[error("the path of a file source has no '..', no control characters and is not empty")]
     Path,
-    /// A relative path without a media directory that has it.
-    #[error(
-        "{0} is in no media directory: give its absolute path, or add its directory to `media_dirs`"
-    )]
-    NotFound(PathBuf),
-    /// An absolute path from someone who may only name media directories' files.
-    #[error("{0} is outside the media directories")]
-    Outside(PathBuf),
-    /// Not a regular file, or not readable.
+    /// A relative path, which the broadcaster could only read from where it happens to run.
+    #[error("{0} is not an absolute path: give its absolute path")]
+    Relative(PathBuf),
+    /// Not a regular file, or not reachable.
     #[error("{0} is not a file that can be read")]
     NotAFile(PathBuf),
 }
 
-/// Who names a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trust {
-    /// The administrator: any absolute path.
-    Admin,
-    /// Anyone else: the media directories only.
-    Owner,
-}
-
 impl SourceSpec {
-    /// The file to read, with symbolic links resolved; `None` when this is not a file.
-    /// Called again at each start, since files come and go.
+    /// Whether it can be used now: a file must be there. A worker finds out again at each start,
+    /// since files come and go.
     ///
     /// # Errors
-    /// When there is no such file, or it may not be used.
-    pub fn file(
-        &self,
-        media_dirs: &[PathBuf],
-        trust: Trust,
-    ) -> Result<Option<PathBuf>, SourceError> {
-        let Self::File(path) = self else { return Ok(None) };
-        let inside = |path: &Path| {
-            let dirs = media_dirs.iter().filter_map(|dir| dir.canonicalize().ok());
-            dirs.into_iter().any(|dir| path.starts_with(dir))
-        };
-        let found = if path.is_absolute() {
-            let found = path.canonicalize().map_err(|_| SourceError::NotAFile(path.clone()))?;
-            if trust != Trust::Admin && !inside(&found) {
-                return Err(SourceError::Outside(path.clone()));
-            }
-            found
-        } else {
-            let found = media_dirs.iter().find_map(|dir| dir.join(path).canonicalize().ok());
-            let found = found.ok_or_else(|| SourceError::NotFound(path.clone()))?;
-            if !inside(&found) {
-                return Err(SourceError::Outside(path.clone()));
-            }
-            found
-        };
+    /// When it cannot.
+    pub fn check(&self) -> Result<(), SourceError> {
+        let Self::File(path) = self else { return Ok(()) };
+        if !path.is_absolute() {
+            return Err(SourceError::Relative(path.clone()));
+        }
         // A pipe or a device could hang the worker or never end.
-        match std::fs::metadata(&found) {
-            Ok(metadata) if metadata.is_file() => Ok(Some(found)),
+        match std::fs::metadata(path) {
+            Ok(metadata) if metadata.is_file() => Ok(()),
             _ => Err(SourceError::NotAFile(path.clone())),
         }
     }
@@ -165,30 +132,21 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_found_in_the_media_directories_and_nowhere_else() {
-        let root = tempfile::tempdir().expect("a directory");
-        let media = root.path().join("media");
-        std::fs::create_dir(&media).expect("made");
-        std::fs::write(media.join("show.mp4"), "x").expect("written");
-        std::fs::write(root.path().join("secret"), "x").expect("written");
-        std::os::unix::fs::symlink(root.path().join("secret"), media.join("link")).expect("linked");
-        let dirs = [media.clone()];
-        let look = |source: &str, trust| {
-            source.parse::<SourceSpec>().expect("a source").file(&dirs, trust)
+    fn a_file_is_used_by_its_absolute_path_when_it_is_one() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let show = dir.path().join("show.mp4");
+        std::fs::write(&show, "x").expect("written");
+        std::os::unix::fs::symlink(&show, dir.path().join("link")).expect("linked");
+        let check = |path: &Path| {
+            format!("file:{}", path.display()).parse::<SourceSpec>().expect("a source").check()
         };
-        let show = media.join("show.mp4").canonicalize().expect("there");
-        assert_eq!(look("file:show.mp4", Trust::Owner), Ok(Some(show.clone())));
-        let absolute = format!("file:{}", show.display());
-        assert_eq!(look(&absolute, Trust::Owner), Ok(Some(show)));
-        assert!(matches!(look("file:none.mp4", Trust::Admin), Err(SourceError::NotFound(_))));
-        let outside = Err(SourceError::Outside("link".into()));
-        assert_eq!(look("file:link", Trust::Admin), outside, "a link must not lead out");
-        let secret = format!("file:{}", root.path().join("secret").display());
-        assert!(matches!(look(&secret, Trust::Owner), Err(SourceError::Outside(_))));
-        assert!(look(&secret, Trust::Admin).is_ok(), "the administrator may name any file");
-        assert!(matches!(look("file:/dev/null", Trust::Admin), Err(SourceError::NotAFile(_))));
-        let directory = format!("file:{}", media.display());
-        assert!(matches!(look(&directory, Trust::Admin), Err(SourceError::NotAFile(_))));
-        assert_eq!(look("test", Trust::Owner), Ok(None));
+        assert_eq!(check(&show), Ok(()));
+        assert_eq!(check(&dir.path().join("link")), Ok(()));
+        let relative = check(Path::new("show.mp4")).expect_err("relative").to_string();
+        assert!(relative.contains("give its absolute path"), "{relative}");
+        for bad in [dir.path(), &dir.path().join("none.mp4"), Path::new("/dev/null")] {
+            assert_eq!(check(bad), Err(SourceError::NotAFile(bad.into())));
+        }
+        assert_eq!(SourceSpec::Test.check(), Ok(()));
     }
 }

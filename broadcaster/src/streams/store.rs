@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use common::id::StreamName;
 use common::limit::RENDITIONS_MAX;
-use common::rendition::{Ladder, NamedLadder, RungChoice, SOURCE_ID, preset_named};
+use common::rendition::{Ladder, NamedLadder, RungChoice, SOURCE_ID, default_audio, preset_named};
 use serde::{Deserialize, Serialize};
 
 use super::file;
@@ -209,6 +209,8 @@ impl Store {
         let title = new.title.unwrap_or_else(|| new.name.to_string());
         let owner = new.owner.unwrap_or_else(|| DEFAULT_OWNER.to_owned());
         check(&title, &owner, &new.ladder)?;
+        // Only here, not in every reading of the list: files come and go.
+        new.source.check()?;
         if self.streams.contains_key(&new.name) {
             return Err(StoreError::Exists(new.name));
         }
@@ -305,8 +307,11 @@ fn check(title: &str, owner: &str, ladder: &Ladder) -> Result<(), StoreError> {
 
 fn check_ladder(ladder: &Ladder) -> Result<(), String> {
     let Ladder::Rungs(rungs) = ladder else { return Ok(()) };
-    if rungs.is_empty() || rungs.len() > RENDITIONS_MAX {
-        return Err(format!("it has {} rungs, 1 to {RENDITIONS_MAX} are allowed", rungs.len()));
+    // Audio is a rendition as well: its ids are taken, and it counts.
+    let audio = default_audio();
+    let rungs_max = RENDITIONS_MAX - audio.len();
+    if rungs.is_empty() || rungs.len() > rungs_max {
+        return Err(format!("it has {} rungs, 1 to {rungs_max} are allowed", rungs.len()));
     }
     let mut ids = BTreeSet::new();
     for rung in rungs {
@@ -329,6 +334,9 @@ fn check_ladder(ladder: &Ladder) -> Result<(), String> {
                 rung.id.as_str()
             }
         };
+        if audio.iter().any(|tier| tier.id.as_str() == id) {
+            return Err(format!("the id {id} is taken by the sound: choose another"));
+        }
         if !ids.insert(id) {
             return Err(format!("it has {id} twice"));
         }
@@ -437,6 +445,45 @@ mod tests {
         assert_eq!(field(&mut store, odd), "ladder");
         assert!(serde_json::from_str::<NewStream>(r#"{"name":"a","source":"http://x"}"#).is_err());
         assert!(serde_json::from_str::<NewStream>(r#"{"name":"a","colour":1}"#).is_err());
+    }
+
+    /// A stream with rungs of its own, of these ids.
+    fn with_rungs(ids: impl Iterator<Item = String>) -> NewStream {
+        let rung =
+            |id| format!(r#"{{"id":"{id}","width":64,"height":36,"fps":10,"video_kbps":50}}"#);
+        let rungs: Vec<_> = ids.map(rung).collect();
+        let json = format!(r#"{{"name":"a","ladder":[{}]}}"#, rungs.join(","));
+        serde_json::from_str(&json).expect("its form is right")
+    }
+
+    #[test]
+    fn a_ladder_leaves_room_for_the_sound_and_its_id() {
+        let (_dir, mut store) = opened();
+        let refused = |store: &mut Store, new| store.add(new, 0).expect_err("refused").to_string();
+        let taken = refused(&mut store, with_rungs(["audio".to_owned()].into_iter()));
+        assert!(taken.starts_with("ladder: ") && taken.contains("audio"), "{taken}");
+        let ids = |n: usize| with_rungs((0..n).map(|i| format!("r{i}")));
+        let many = refused(&mut store, ids(RENDITIONS_MAX));
+        assert!(many.starts_with("ladder: "), "{many}");
+        store.add(ids(RENDITIONS_MAX - 1), 0).expect("with the sound it is as many as allowed");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_used_is_refused_and_one_that_has_gone_spoils_no_start() {
+        let (dir, mut store) = opened();
+        let from = |path: &str| -> NewStream {
+            serde_json::from_str(&format!(r#"{{"name":"a","source":"file:{path}"}}"#))
+                .expect("its form is right")
+        };
+        for bad in ["show.mp4", "/dev/null", "/none/show.mp4"] {
+            let line = store.add(from(bad), 0).expect_err(bad).to_string();
+            assert!(line.starts_with("source: "), "{line}");
+        }
+        let show = dir.path().join("show.mp4");
+        std::fs::write(&show, "x").expect("written");
+        store.add(from(&show.display().to_string()), 0).expect("it is there");
+        std::fs::remove_file(&show).expect("there");
+        assert_eq!(Store::open(dir.path()).expect("opens").list().count(), 1);
     }
 
     #[test]

@@ -204,6 +204,8 @@ pub struct Machine {
     restarts: Restarts,
     takeovers: Takeovers,
     last_worker: WorkerId,
+    /// Workers lost since the broadcast began, or before the first.
+    crashes: u64,
     cause: Cause,
     announced: Option<(State, Cause)>,
     /// Bounded by what one input can cause; the shell takes them all before the next input.
@@ -260,6 +262,7 @@ impl Machine {
             restarts: Restarts::default(),
             takeovers: Takeovers::default(),
             last_worker: WorkerId(0),
+            crashes: 0,
             cause: Cause::NotStarted,
             announced: None,
             outputs: VecDeque::new(),
@@ -290,6 +293,12 @@ impl Machine {
         }
         self.advance(now);
         self.announce();
+    }
+
+    /// Workers that ended unexpectedly since the broadcast began; before that, since the one
+    /// before it began.
+    pub fn crashes(&self) -> u64 {
+        self.crashes
     }
 
     /// The next thing to do.
@@ -520,6 +529,7 @@ impl Machine {
             self.broadcast_open = true;
             self.freed = false;
             self.restarts.reset();
+            self.crashes = 0;
             self.outputs.push_back(Output::BeginBroadcast);
         }
         self.grace_until = None;
@@ -608,6 +618,7 @@ impl Machine {
 
     /// The worker is lost; another takes its place as soon as the policy allows.
     fn crashed(&mut self, now: Now, cause: Cause, patience_ms: u64) {
+        self.crashes += 1;
         let stable_ms = match self.worker.map(|w| w.stage) {
             Some(Stage::Live { since, .. }) => now.since(since),
             _ => 0,

@@ -371,10 +371,7 @@ impl StreamTask {
                 Output::BeginBroadcast => {
                     let begun = self.feed.begin_broadcast();
                     self.report_fault(begun);
-                    self.status.send_modify(|status| {
-                        status.started_at_us = Some(unix_us());
-                        status.crashes = 0;
-                    });
+                    self.status.send_modify(|status| status.started_at_us = Some(unix_us()));
                 }
                 Output::BeginSession(worker) => self.begin_session(worker),
                 Output::EndSession(_) => self.feed.end_session(),
@@ -388,6 +385,10 @@ impl StreamTask {
                 Output::Finished => self.finished = true,
             }
         }
+        // Not with the state: crashes that look alike announce nothing new.
+        let crashes = self.machine.crashes();
+        self.status
+            .send_if_modified(|status| std::mem::replace(&mut status.crashes, crashes) != crashes);
     }
 
     fn with_child(&self, worker: WorkerId, act: impl FnOnce(&Child)) {
@@ -477,8 +478,7 @@ impl StreamTask {
             }
             _ => tracing::info!(stream = %name, ?state, "{cause}"),
         }
-        let crashed = matches!(cause, Cause::WorkerCrashed(_) | Cause::Stalled);
-        if crashed {
+        if matches!(cause, Cause::WorkerCrashed(_) | Cause::Stalled) {
             self.note(cause.to_string());
         }
         if let Err(error) = standing::write(&self.spec.dir, self.machine.standing()) {
@@ -491,7 +491,6 @@ impl StreamTask {
         self.status.send_modify(|status| {
             status.state = state;
             status.cause = cause;
-            status.crashes += u64::from(crashed);
             if state != State::Live {
                 status.worker_pid = None;
             }

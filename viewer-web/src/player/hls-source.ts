@@ -259,8 +259,9 @@ function hlsConfig(options: HlsSourceOptions): Partial<HlsConfig> {
     enableCEA708Captions: false,
     loader: meteredLoader(options.events),
     manifestLoadPolicy: { default: policy(8_000, 10_000, 0) },
-    // Longer than a blocked reload waits at the server (3 × target duration).
-    playlistLoadPolicy: { default: policy(10_000, 15_000, 3) },
+    // Longer than a blocked reload waits at the server: 3 × target duration, 18 s at most. hls.js
+    // itself gives up sooner on a reload that asks for a part.
+    playlistLoadPolicy: { default: policy(20_000, 25_000, 3) },
     fragLoadPolicy: { default: policy(6_000, 20_000, 3) },
   };
 }

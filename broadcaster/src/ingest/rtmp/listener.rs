@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use common::id::StreamName;
+use common::redact;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
@@ -189,13 +190,13 @@ pub async fn run<G: PublishGate>(
         if !room.has_place(address, &limits) {
             counters.turned_away.fetch_add(1, Ordering::Relaxed);
             if let Some(more) = full.due() {
-                warn!(%peer, more, "too many RTMP connections, closing new ones");
+                warn!(peer = shown(peer), more, "too many RTMP connections, closing new ones");
             }
             continue;
         }
         counters.accepted.fetch_add(1, Ordering::Relaxed);
         let serving = serve(socket, peer, gate.clone(), limits, counters.clone(), stop.clone());
-        let task = tasks.spawn(serving.instrument(info_span!("rtmp", %peer)));
+        let task = tasks.spawn(serving.instrument(info_span!("rtmp", peer = shown(peer))));
         room.enter(task.id(), address);
     }
     drop(listener);
@@ -284,6 +285,11 @@ impl Seldom {
         self.last = Some(Instant::now());
         Some(std::mem::take(&mut self.kept_back))
     }
+}
+
+/// What a log says of an encoder's address.
+fn shown(peer: SocketAddr) -> String {
+    redact::address(peer.ip().to_canonical())
 }
 
 async fn stopped(stop: &mut watch::Receiver<bool>) {

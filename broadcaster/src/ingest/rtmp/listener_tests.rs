@@ -14,6 +14,14 @@ fn the_pace_lets_a_burst_through_and_then_only_its_rate() {
 }
 
 #[test]
+fn an_encoder_is_logged_as_its_network() {
+    let shown_of = |text: &str| shown(text.parse().expect("an address"));
+    assert_eq!(shown_of("203.0.113.77:50000"), "203.0.113.0/24");
+    assert_eq!(shown_of("[::ffff:203.0.113.77]:50000"), "203.0.113.0/24");
+    assert_eq!(shown_of("[2001:db8:1:2:3::4]:50000"), "2001:db8:1::/48");
+}
+
+#[test]
 fn refusals_carry_the_code_that_encoders_know_and_their_words() {
     let limit = Refusal::from(LimitReached { max: 5 }).rejection();
     assert_eq!(limit.code, "NetStream.Publish.BadName");

@@ -274,6 +274,21 @@ fn five_crashes_in_two_minutes_fail_the_stream_until_the_operator_starts_it() {
 }
 
 #[test]
+fn crashes_that_look_alike_are_counted_each_until_a_broadcast_begins() {
+    let mut rig = Rig::new(OWN);
+    rig.input(Input::OperatorStart);
+    for worker in 1..=4 {
+        rig.exited(worker);
+        rig.pass(10_000);
+    }
+    assert_eq!(rig.machine.crashes(), 4);
+    rig.input(Input::WorkerReady(WorkerId(5)));
+    assert_eq!(rig.machine.crashes(), 0);
+    rig.exited(5);
+    assert_eq!(rig.machine.crashes(), 1);
+}
+
+#[test]
 fn a_hanging_worker_is_killed_after_two_segments_while_media_flows() {
     let mut rig = Rig::live();
     rig.pass_with_media(3_000, FIRST);
