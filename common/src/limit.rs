@@ -26,3 +26,7 @@ pub const PARTS_PER_SEGMENT_MAX: u16 = 512;
 
 /// Largest init segment, in bytes: real ones are below 2 KiB.
 pub const INIT_BYTES_MAX: usize = 64 * 1024;
+
+/// Latest wall clock, in microseconds since the Unix epoch: the end of the year 9999, after which a
+/// date has no four digits for its year (RFC 3339 §5.6).
+pub const WALL_CLOCK_US_MAX: i64 = 253_402_300_799_999_999;

@@ -267,7 +267,10 @@ pub struct PartCutter {
     segment_start_us: u64,
     open: Vec<Sample>,
     open_bytes: usize,
+    /// How long the next frame is expected to be: the shorter of the last two, since one after which
+    /// frames were lost says nothing about the next.
     frame_ticks: u64,
+    last_ticks: u64,
 }
 
 impl PartCutter {
@@ -286,6 +289,7 @@ impl PartCutter {
             open: Vec::new(),
             open_bytes: 0,
             frame_ticks: frame_ticks.max(1),
+            last_ticks: frame_ticks.max(1),
         }
     }
 
@@ -331,7 +335,8 @@ impl PartCutter {
         let hole = self.us(next) - self.us(last) > self.max_us;
         let end = if hole { last + self.frame_ticks } else { next };
         if !hole {
-            self.frame_ticks = next - last;
+            self.frame_ticks = (next - last).min(self.last_ticks);
+            self.last_ticks = next - last;
         }
         if new_segment || hole || self.full(end, bytes) {
             cuts.extend(self.take(end, new_segment));

@@ -5,7 +5,9 @@ use sha2::{Digest as _, Sha256};
 use super::FeedError;
 use super::bytes::{Reader, Writer};
 use crate::id::{Msn, SessionNumber, StreamName};
-use crate::limit::{PART_BYTES_MAX, PARTS_PER_SEGMENT_MAX, PIECE_BYTES_MAX, PIECES_MAX};
+use crate::limit::{
+    PART_BYTES_MAX, PARTS_PER_SEGMENT_MAX, PIECE_BYTES_MAX, PIECES_MAX, WALL_CLOCK_US_MAX,
+};
 
 /// Bytes kept of each piece's SHA-256: 128 bits leave no practical second preimage.
 pub const PIECE_HASH_BYTES: usize = 16;
@@ -168,6 +170,9 @@ impl Part {
         }
         if self.piece_count() > PIECES_MAX {
             return Err(FeedError::Value("number of pieces"));
+        }
+        if !(0..=WALL_CLOCK_US_MAX).contains(&self.wall_clock_us) {
+            return Err(FeedError::Value("wall clock"));
         }
         if self.part >= PARTS_PER_SEGMENT_MAX {
             return Err(FeedError::Value("part"));

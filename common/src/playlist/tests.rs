@@ -233,3 +233,10 @@ fn the_multivariant_playlist_lists_qualities_best_first_with_one_audio_group() {
     assert_eq!(best.codecs.as_deref(), Some("avc1.64001f,mp4a.40.2"));
     assert!(best.bandwidth >= 2_628_000 && best.audio.as_deref() == Some("audio"));
 }
+
+#[test]
+fn every_wall_clock_that_a_record_may_name_is_a_date() {
+    use crate::limit::WALL_CLOCK_US_MAX;
+    assert_eq!(super::media::date_time(0), "1970-01-01T00:00:00.000Z");
+    assert_eq!(super::media::date_time(WALL_CLOCK_US_MAX), "9999-12-31T23:59:59.999Z");
+}

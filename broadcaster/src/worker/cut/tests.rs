@@ -236,6 +236,25 @@ fn thinning_keeps_half_of_sixty_and_four_fifths_of_thirty() {
     assert_eq!(kept(30, 30), 300);
 }
 
+#[test]
+fn frames_that_are_lost_make_no_part_shorter_than_it_had_to_be() {
+    for (first, count) in (1..110).flat_map(|first| (1..12).map(move |count| (first, count))) {
+        let mut cutter = PartCutter::new(PART_US, 90_000, 3000);
+        let came = (0..120u64).filter(|i| !(first..first + count).contains(i));
+        let mut cuts = Vec::new();
+        for i in came {
+            cuts.extend(cutter.push((i / 60) as u32, sample(i * 3000, i % 60 == 0)));
+        }
+        cuts.extend(cutter.finish());
+        for pair in cuts.windows(2).filter(|pair| !pair[0].last_of_segment) {
+            let next = pair[1].samples.get(1).map_or(pair[1].end, |s| s.start) - pair[1].start();
+            let (length_us, next_us) = (duration_us(&pair[0], 90_000), ticks_to_us(next, 90_000));
+            let fits = length_us + next_us <= 550_000;
+            assert!(length_us >= 467_500 || !fits, "{first} {count}: {length_us} + {next_us}");
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn parts_of_any_source_are_bounded_and_in_order(
