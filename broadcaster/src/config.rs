@@ -75,6 +75,9 @@ pub struct Settings {
     /// Connections from one address, loopback excepted [default: 512]
     #[arg(long, env = "SHOAL_CONNECTIONS_PER_ADDRESS_MAX", value_name = "N")]
     pub connections_per_address_max: Option<usize>,
+    /// Draw each rendition's number into its pictures, for tests
+    #[arg(long, hide = true)]
+    pub mark_renditions: bool,
 }
 
 /// Sharing between viewers.
@@ -130,6 +133,8 @@ pub struct Config {
     pub connections_max: usize,
     /// Connections from one address.
     pub connections_per_address_max: usize,
+    /// Whether each rendition's number is drawn into its pictures.
+    pub mark_renditions: bool,
 }
 
 /// A setting that cannot be used, in one line that says what to do.
@@ -199,6 +204,7 @@ impl Settings {
             connections_per_address_max: self
                 .connections_per_address_max
                 .or(file.connections_per_address_max),
+            mark_renditions: self.mark_renditions || file.mark_renditions,
         }
     }
 
@@ -241,6 +247,7 @@ impl Settings {
             spool_bytes_max: self.spool_mb.unwrap_or(1024).saturating_mul(1 << 20),
             connections_max: self.connections_max.unwrap_or(20_000),
             connections_per_address_max: self.connections_per_address_max.unwrap_or(512),
+            mark_renditions: self.mark_renditions,
         })
     }
 }

@@ -56,7 +56,10 @@ pub struct Feed {
 /// The session that is being fed.
 #[derive(Debug)]
 struct Current {
+    /// The session's newest record: an encoder that is replaced makes another one.
     record: Session,
+    /// Number of the worker's segment 0.
+    base_msn: Msn,
     wall_clock_us: i64,
     /// Which of the records' renditions the worker means, by its own index.
     foremost: Msn,
@@ -181,6 +184,7 @@ impl Feed {
         self.apply(&Record::Session(record.clone()));
         self.current = Some(Current {
             record,
+            base_msn: first_msn,
             wall_clock_us: ready.wall_clock_us,
             foremost: first_msn,
             playable: 0,
@@ -218,7 +222,7 @@ impl Feed {
         };
         let (id, number, stripes) = (described.id.clone(), described.number, described.stripes);
         let (session, first_msn) = (current.record.session, current.record.first_msn);
-        let msn = Msn(first_msn.0 + u64::from(part.segment));
+        let msn = Msn(current.base_msn.0 + u64::from(part.segment));
         let wall_clock_us = current.wall_clock_us + part.pts_us as i64;
         let ahead = msn > current.foremost;
         current.foremost = current.foremost.max(msn);
@@ -274,6 +278,41 @@ impl Feed {
             record: signed,
         });
         self.refresh_master(part.last_of_segment);
+    }
+
+    /// From the start of a segment on, some renditions have other init segments: a discontinuity
+    /// on every rendition (hls.md 'Sessions, reconnects, restarts').
+    ///
+    /// # Errors
+    /// When the numbers cannot be kept or the description is not usable.
+    pub fn change(&mut self, changed: &ipc::Changed) -> Result<(), FeedFault> {
+        let next_msn = self.next_msn();
+        let Some(current) = &self.current else { return Ok(()) };
+        let mut record = current.record.clone();
+        let msn = Msn(current.base_msn.0 + u64::from(changed.segment));
+        record.first_msn = msn.max(next_msn).max(record.first_msn.next());
+        record.discontinuity_sequence += 1;
+        let before = self.numbers;
+        self.numbers.next_msn = record.first_msn;
+        self.numbers.discontinuity_sequence = record.discontinuity_sequence;
+        self.keep_numbers().inspect_err(|_| self.numbers = before)?;
+        for (number, made) in &changed.renditions {
+            let Some(described) = record.renditions.get_mut(usize::from(*number)) else {
+                return Err(FeedFault::Ready(format!("it has no rendition {number}")));
+            };
+            let init_number = described.init_number.saturating_add(1);
+            *described = describe_one(*number, made, init_number);
+            let (id, init) = (&made.id, made.init.clone());
+            self.live.ring.put_init(id, record.session, init_number, init.clone());
+            self.spool.init(&self.name, record.session, id, init_number, init);
+        }
+        let signed = self.signer.sign(&Record::Session(record.clone()));
+        self.spool.record(&self.name, record.session, record.first_msn, signed.into());
+        self.apply(&Record::Session(record.clone()));
+        if let Some(current) = &mut self.current {
+            current.record = record;
+        }
+        Ok(())
     }
 
     /// One rendition of the current session ends while the others go on.
@@ -576,8 +615,12 @@ fn describe(made: &[ipc::MadeRendition]) -> Result<Vec<Rendition>, FeedFault> {
     if made.is_empty() {
         return Err(FeedFault::Ready("there are none".into()));
     }
-    let describe = |(number, made): (usize, &ipc::MadeRendition)| Rendition {
-        number: number as u8,
+    Ok(made.iter().enumerate().map(|(i, made)| describe_one(i as u8, made, 1)).collect())
+}
+
+fn describe_one(number: u8, made: &ipc::MadeRendition, init_number: u16) -> Rendition {
+    Rendition {
+        number,
         id: made.id.clone(),
         kind: made.kind,
         codec: made.codec.clone(),
@@ -588,11 +631,10 @@ fn describe(made: &[ipc::MadeRendition]) -> Result<Vec<Rendition>, FeedFault> {
         channels: made.channels as u8,
         bitrate: made.bitrate,
         stripes: stripes(made.kind, made.bitrate),
-        init_number: 1,
+        init_number,
         init_length: made.init.len() as u32,
         init_sha256: Sha256::digest(&made.init).into(),
-    };
-    Ok(made.iter().enumerate().map(describe).collect())
+    }
 }
 
 fn stripes(kind: Kind, bitrate: u32) -> u8 {

@@ -9,6 +9,10 @@ use common::id::{Msn, RenditionId, SessionNumber};
 
 use super::segment_file::SegmentFile;
 
+/// Init segments kept of one rendition in one session: an encoder is replaced a few times a minute
+/// at most, and what is listed or may still be asked for is about a minute old.
+const INITS_MAX: u16 = 16;
+
 /// Where a segment is kept.
 type Key = (SessionNumber, Msn);
 
@@ -51,7 +55,11 @@ impl Ring {
 
     /// Keeps an init segment.
     pub fn put_init(&self, id: &RenditionId, session: SessionNumber, number: u16, init: Bytes) {
-        self.write().inits.insert((id.clone(), session, number), init);
+        let mut inner = self.write();
+        inner.inits.insert((id.clone(), session, number), init);
+        if let Some(oldest) = number.checked_sub(INITS_MAX) {
+            inner.inits.retain(|(i, s, n), _| (i, *s) != (id, session) || *n > oldest);
+        }
     }
 
     /// Says that the parts of a segment also stand in a file. A segment that is gone meanwhile

@@ -209,7 +209,7 @@ fn media_bytes(command: &Command) -> usize {
     match command {
         Command::Frame(frame) => frame.data.len(),
         Command::Config(Config::H264 { avcc: data } | Config::Aac { asc: data }) => data.len(),
-        Command::Start(_) | Command::Drain => 0,
+        Command::Start(_) | Command::Orders(_) | Command::Drain => 0,
     }
 }
 

@@ -341,6 +341,8 @@ impl Registry {
                 part_us: self.config.part_ms * 1000,
                 segment_us: self.config.segment_ms * 1000,
                 keyframe_max_us: self.config.segment_ms * 1000 + KEYFRAME_SLACK_US,
+                orders: Vec::new(),
+                marks: self.config.mark_renditions,
                 trial: None,
             },
             policy,

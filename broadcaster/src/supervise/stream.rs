@@ -21,7 +21,7 @@ use crate::ingest::media::{Config, Media, Track};
 use crate::ingest::rtmp::listener::Refusal;
 use crate::origin::{Info, InfoRendition, Served};
 use crate::streams::limit::Seat;
-use crate::worker::ipc::{self, Command, FailCode, Report, Start};
+use crate::worker::ipc::{self, Command, FailCode, Order, Report, Start};
 
 /// Reports that may wait for the task: two seconds of parts of a large ladder.
 const EVENTS_MAX: usize = 256;
@@ -41,6 +41,8 @@ pub enum Ask {
     Publish(Publisher, Seat, oneshot::Sender<Result<(), Refusal>>),
     /// Close whoever publishes: the key is no longer good.
     DropPublisher,
+    /// What becomes of its video renditions, until other orders come.
+    Orders(Vec<Order>),
     /// Say when everything asked before has been done.
     Reached(oneshot::Sender<()>),
     /// The broadcaster goes down.
@@ -96,6 +98,9 @@ pub struct Status {
     pub worker_pid: Option<u32>,
     /// The worker's newest pulse.
     pub pulse: ipc::Status,
+    /// Renditions of the current session that are not made now, by their place among
+    /// [`Status::renditions`].
+    pub withdrawn: BTreeMap<u8, ipc::Withdrawn>,
     /// Workers that ended unexpectedly since the broadcast began.
     pub crashes: u64,
 }
@@ -159,6 +164,7 @@ impl StreamTask {
             started_at_us: None,
             worker_pid: None,
             pulse: ipc::Status::default(),
+            withdrawn: BTreeMap::new(),
             crashes: 0,
         };
         let (status, follow) = watch::channel(status);
@@ -228,6 +234,7 @@ impl StreamTask {
                 self.keep(seat);
             }
             Ask::Stop => self.handle(Input::OperatorStop),
+            Ask::Orders(orders) => self.handle_orders(orders),
             Ask::Shutdown => self.handle(Input::Shutdown),
             Ask::Reached(reached) => {
                 // Whoever asked may have stopped waiting.
@@ -248,6 +255,15 @@ impl StreamTask {
                 self.asking = None;
                 self.keep(seat);
             }
+        }
+    }
+
+    /// Tells the worker, and those that come after it.
+    fn handle_orders(&mut self, orders: Vec<Order>) {
+        self.spec.start.orders.clone_from(&orders);
+        if let Some(running) = self.machine.feeding().and_then(|w| self.children.get(&w)) {
+            // One whose queue is full is about to be replaced.
+            let _ = running.child.send(Command::Orders(orders));
         }
     }
 
@@ -316,6 +332,7 @@ impl StreamTask {
             Report::Part(part) => {
                 if self.machine.has_session(worker) {
                     self.feed.part(&part);
+                    self.returned(part.rendition);
                 }
                 self.handle(Input::WorkerPart(worker));
             }
@@ -332,8 +349,18 @@ impl StreamTask {
             Report::Withdrawn(withdrawn) => {
                 if self.machine.has_session(worker) {
                     self.feed.withdraw(withdrawn.rendition);
-                    self.note(withdrawn.note);
+                    if withdrawn.failed {
+                        self.note(withdrawn.note.clone());
+                    }
+                    self.status.send_modify(|status| {
+                        status.withdrawn.insert(withdrawn.rendition, withdrawn);
+                    });
                     self.publish_info();
+                }
+            }
+            Report::Changed(changed) => {
+                if self.machine.has_session(worker) {
+                    self.handle_changed(&changed);
                 }
             }
             Report::Failed(failed) => {
@@ -344,6 +371,31 @@ impl StreamTask {
                 });
             }
             Report::Drained => self.handle(Input::WorkerDrained(worker)),
+        }
+    }
+
+    fn handle_changed(&mut self, changed: &ipc::Changed) {
+        let result = self.feed.change(changed);
+        self.report_fault(result);
+        for (_, made) in &changed.renditions {
+            tracing::info!(stream = %self.spec.name, rendition = %made.id,
+                "'{}' is made by {} from here on", made.id, made.encoder);
+        }
+        self.status.send_modify(|status| {
+            for (i, made) in &changed.renditions {
+                if let Some(before) = status.renditions.get_mut(usize::from(*i)) {
+                    before.clone_from(made);
+                }
+            }
+        });
+        self.publish_info();
+    }
+
+    /// A part came of this rendition: should it have been withdrawn, it is back.
+    fn returned(&mut self, rendition: u8) {
+        let back = self.status.send_if_modified(|s| s.withdrawn.remove(&rendition).is_some());
+        if back {
+            self.publish_info();
         }
     }
 
@@ -439,6 +491,7 @@ impl StreamTask {
             status.session = numbers.session.0;
             status.worker_pid = pid;
             status.pulse = ipc::Status::default();
+            status.withdrawn.clear();
             status.started_at_us.get_or_insert_with(unix_us);
         });
         self.publish_info();

@@ -80,6 +80,11 @@ impl Timeline {
         true
     }
 
+    /// Whether a frame of this time would begin a segment if it were the next that is seen.
+    pub fn is_due(&self, pts_us: u64) -> bool {
+        self.by_frames && pts_us + ROUNDING_US >= self.due_us
+    }
+
     /// Takes note of a source video frame without beginning a segment.
     pub fn seen(&mut self, pts_us: u64) {
         self.seen_us = Some(self.seen_us.map_or(pts_us, |seen| seen.max(pts_us)));

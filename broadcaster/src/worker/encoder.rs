@@ -81,6 +81,20 @@ pub fn best_video() -> Result<&'static VideoEncoder, Failed> {
         .ok_or_else(|| missing("x264enc", VIDEO[0].package))
 }
 
+/// For each of that many rungs, what can encode it, best first.
+///
+/// # Errors
+/// [`FailCode::Machine`] naming the package to install.
+pub fn choices(rungs: usize) -> Result<Vec<Vec<&'static VideoEncoder>>, Failed> {
+    if rungs == 0 {
+        return Ok(Vec::new());
+    }
+    best_video()?;
+    let installed = VIDEO.iter().filter(|e| gst::ElementFactory::find(e.element).is_some());
+    let installed: Vec<_> = installed.collect();
+    Ok(vec![installed; rungs])
+}
+
 impl VideoEncoder {
     /// Makes the element.
     ///
@@ -90,6 +104,26 @@ impl VideoEncoder {
         let factory = gst::ElementFactory::find(self.element)
             .ok_or_else(|| missing(self.element, self.package))?;
         (self.configure)(factory, settings).map_err(|_| missing(self.element, self.package))
+    }
+}
+
+impl VideoEncoder {
+    /// Whether it is a device and not a program.
+    pub fn is_hardware(&self) -> bool {
+        false
+    }
+
+    /// Makes the elements that turn pictures into avc access units, in order.
+    ///
+    /// # Errors
+    /// [`FailCode::Machine`] when one is missing or refuses its settings.
+    pub fn make_chain(&self, settings: VideoSettings) -> Result<Vec<gst::Element>, Failed> {
+        let mut chain = vec![self.make(settings)?];
+        if self.needs_parse {
+            let parse = gst::ElementFactory::make("h264parse").build();
+            chain.push(parse.map_err(|_| missing("h264parse", "gstreamer1.0-plugins-bad"))?);
+        }
+        Ok(chain)
     }
 }
 

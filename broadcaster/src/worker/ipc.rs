@@ -25,8 +25,38 @@ pub enum Command {
     Config(Config),
     /// A pushed source's access unit.
     Frame(Frame),
+    /// What becomes of some video renditions from the next segment on. JSON.
+    Orders(Vec<Order>),
     /// No more input: finish open parts, report [`Report::Drained`] and exit 0.
     Drain,
+}
+
+/// What becomes of one video rendition. What is not ordered is made as planned.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Order {
+    /// Its id; one that this worker does not make is passed over.
+    pub rendition: RenditionId,
+    /// Whether it is made at all. The last one is never taken away: see [`Report::Withdrawn`].
+    pub on: bool,
+    /// How much less than planned is spent on it.
+    #[serde(default)]
+    pub lowered: Lowered,
+}
+
+/// What is spared on a rendition, from nothing to most.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Lowered {
+    /// Nothing.
+    #[default]
+    No,
+    /// Effort: x264 `ultrafast`, or the fastest preset of another encoder.
+    Effort,
+    /// Effort, and every second frame.
+    FrameRate,
 }
 
 /// What a worker makes, and of what.
@@ -48,6 +78,13 @@ pub struct Start {
     /// Longest distance of key frames that `source` may have to pass through, in microseconds
     /// (default 2 200 000; hls.md).
     pub keyframe_max_us: u32,
+    /// Orders that hold from the start.
+    #[serde(default)]
+    pub orders: Vec<Order>,
+    /// Whether each rendition's number is drawn into its pictures, for tests that look for
+    /// renditions that were mixed up.
+    #[serde(default)]
+    pub marks: bool,
     /// What an earlier trial measured on this machine, for [`Ladder`] `auto`; without it the
     /// worker runs a trial of its own first, which delays the start by up to 3 s.
     #[serde(default)]
@@ -88,10 +125,14 @@ pub enum Report {
     Part(Part),
     /// About once a second: proof of life and of speed. JSON.
     Status(Status),
-    /// A rendition that ends here while the others go on (`source`, when its key frames turn out
-    /// too far apart). Its last part was marked as the last of its segment; nothing of it
-    /// follows. JSON.
+    /// A rendition that ends here while the others go on: it was ordered off, its encoder failed,
+    /// or it is `source` and its key frames turn out too far apart. Its last part was marked as the
+    /// last of its segment. Parts of a later segment bring it back. JSON.
     Withdrawn(Withdrawn),
+    /// From this segment on some renditions have other init segments. Every part before it has been
+    /// sent; the first part of every rendition after it follows a discontinuity. JSON header, then
+    /// the init segments in the same order.
+    Changed(Changed),
     /// Why this worker is about to exit, in words for the operator. JSON.
     Failed(Failed),
     /// A picture of the source as a JPEG, about every 10 s: the stream's poster. Never comes from
@@ -174,8 +215,37 @@ pub struct Status {
     /// Whether the source has B-frames.
     pub b_frames: bool,
     /// Per rendition, in the order of [`Ready::renditions`]: how far behind the source it is, in
-    /// microseconds.
+    /// microseconds; 0 while it is not made.
     pub lag_us: Vec<u64>,
+    /// Encoding against real time over the last second: 1 keeps up, 0.5 gets half of the frames
+    /// done. `None` when nothing is encoded.
+    #[serde(default)]
+    pub speed: Option<f64>,
+    /// Processor time of this process so far, in microseconds.
+    #[serde(default)]
+    pub cpu_us: u64,
+    /// Per rendition: processor time of its encoder's thread so far, in microseconds, and frames
+    /// that wait for it.
+    #[serde(default)]
+    pub encoders: Vec<EncoderStatus>,
+}
+
+/// What one encoder does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EncoderStatus {
+    /// Processor time of its thread so far, in microseconds.
+    pub cpu_us: u64,
+    /// Frames that wait for it.
+    pub waiting: u64,
+}
+
+/// Renditions of a worker whose encoders were replaced.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Changed {
+    /// The first segment made so, within this session.
+    pub segment: u32,
+    /// Index into [`Ready::renditions`], and what is made there now.
+    pub renditions: Vec<(u8, MadeRendition)>,
 }
 
 /// The end of one rendition of a worker that goes on.
@@ -185,6 +255,8 @@ pub struct Withdrawn {
     pub rendition: u8,
     /// One line for the operator: why, and what to do.
     pub note: String,
+    /// Whether it failed, as opposed to being ordered off.
+    pub failed: bool,
 }
 
 /// The end of a worker that could not go on.
@@ -236,6 +308,7 @@ const START: u8 = 0x01;
 const CONFIG: u8 = 0x02;
 const FRAME: u8 = 0x03;
 const DRAIN: u8 = 0x04;
+const ORDERS: u8 = 0x05;
 const READY: u8 = 0x81;
 const PART: u8 = 0x82;
 const STATUS: u8 = 0x83;
@@ -243,6 +316,7 @@ const FAILED: u8 = 0x84;
 const DRAINED: u8 = 0x85;
 const WITHDRAWN: u8 = 0x86;
 const THUMB: u8 = 0x87;
+const CHANGED: u8 = 0x88;
 
 const FRAME_HEADER: usize = 18;
 const PART_HEADER: usize = 18;
@@ -300,6 +374,7 @@ impl Command {
                 Ok(Self::Frame(Frame { track, key, pts_us, dts_us, data: body }))
             }
             DRAIN => Ok(Self::Drain),
+            ORDERS => Ok(Self::Orders(serde_json::from_slice(&body)?)),
             other => Err(IpcError::Kind(other)),
         }
     }
@@ -329,6 +404,7 @@ impl Command {
                 out.put_slice(&frame.data);
             }
             Self::Drain => put_head(out, DRAIN, 0),
+            Self::Orders(orders) => put_json(out, ORDERS, orders),
         }
     }
 }
@@ -349,6 +425,7 @@ impl Report {
     pub fn decode(kind: u8, mut body: Bytes) -> Result<Self, IpcError> {
         match kind {
             READY => Ok(Self::Ready(decode_ready(body)?)),
+            CHANGED => Ok(Self::Changed(decode_changed(body)?)),
             PART => {
                 if body.len() <= PART_HEADER {
                     return Err(IpcError::Length { kind, len: body.len() });
@@ -382,6 +459,7 @@ impl Report {
     pub fn encode(&self, out: &mut BytesMut) {
         match self {
             Self::Ready(ready) => encode_ready(ready, out),
+            Self::Changed(changed) => encode_changed(changed, out),
             Self::Part(part) => {
                 put_head(out, PART, PART_HEADER + part.data.len());
                 out.put_u8(part.rendition);
@@ -403,27 +481,10 @@ impl Report {
     }
 }
 
-fn decode_ready(mut body: Bytes) -> Result<Ready, IpcError> {
-    if body.len() < 4 {
-        return Err(IpcError::Length { kind: READY, len: body.len() });
-    }
-    let header_len = body.get_u32_le() as usize;
-    if header_len > body.len() {
-        return Err(IpcError::Value("header length"));
-    }
-    let header: ReadyHeader = serde_json::from_slice(&body.split_to(header_len))?;
+fn decode_ready(body: Bytes) -> Result<Ready, IpcError> {
+    let (header, mut body): (ReadyHeader, Bytes) = take_header(READY, body)?;
     let mut renditions = header.renditions;
-    if renditions.len() > common::limit::RENDITIONS_MAX
-        || renditions.len() != header.init_bytes.len()
-    {
-        return Err(IpcError::Value("renditions"));
-    }
-    for (rendition, len) in renditions.iter_mut().zip(header.init_bytes) {
-        if len == 0 || len > body.len() || len > common::limit::INIT_BYTES_MAX {
-            return Err(IpcError::Value("init length"));
-        }
-        rendition.init = body.split_to(len);
-    }
+    take_inits(renditions.iter_mut(), &header.init_bytes, &mut body)?;
     Ok(Ready { renditions, notes: header.notes, wall_clock_us: header.wall_clock_us })
 }
 
@@ -434,12 +495,78 @@ fn encode_ready(ready: &Ready, out: &mut BytesMut) {
         notes: ready.notes.clone(),
         wall_clock_us: ready.wall_clock_us,
     };
-    let header = serde_json::to_vec(&header).unwrap_or_default();
-    let inits: usize = ready.renditions.iter().map(|r| r.init.len()).sum();
-    put_head(out, READY, 4 + header.len() + inits);
+    put_with_inits(out, READY, &header, ready.renditions.iter());
+}
+
+#[derive(Serialize, Deserialize)]
+struct ChangedHeader {
+    segment: u32,
+    renditions: Vec<(u8, MadeRendition)>,
+    init_bytes: Vec<usize>,
+}
+
+fn decode_changed(body: Bytes) -> Result<Changed, IpcError> {
+    let (header, mut body): (ChangedHeader, Bytes) = take_header(CHANGED, body)?;
+    let mut renditions = header.renditions;
+    take_inits(renditions.iter_mut().map(|(_, made)| made), &header.init_bytes, &mut body)?;
+    Ok(Changed { segment: header.segment, renditions })
+}
+
+fn encode_changed(changed: &Changed, out: &mut BytesMut) {
+    let made = || changed.renditions.iter().map(|(_, made)| made);
+    let header = ChangedHeader {
+        segment: changed.segment,
+        renditions: changed.renditions.clone(),
+        init_bytes: made().map(|r| r.init.len()).collect(),
+    };
+    put_with_inits(out, CHANGED, &header, made());
+}
+
+/// Takes the JSON header that stands before init segments.
+fn take_header<T: serde::de::DeserializeOwned>(
+    kind: u8,
+    mut body: Bytes,
+) -> Result<(T, Bytes), IpcError> {
+    if body.len() < 4 {
+        return Err(IpcError::Length { kind, len: body.len() });
+    }
+    let header_len = body.get_u32_le() as usize;
+    if header_len > body.len() {
+        return Err(IpcError::Value("header length"));
+    }
+    Ok((serde_json::from_slice(&body.split_to(header_len))?, body))
+}
+
+fn take_inits<'a>(
+    renditions: impl ExactSizeIterator<Item = &'a mut MadeRendition>,
+    lengths: &[usize],
+    body: &mut Bytes,
+) -> Result<(), IpcError> {
+    if renditions.len() > common::limit::RENDITIONS_MAX || renditions.len() != lengths.len() {
+        return Err(IpcError::Value("renditions"));
+    }
+    for (rendition, len) in renditions.zip(lengths) {
+        if *len == 0 || *len > body.len() || *len > common::limit::INIT_BYTES_MAX {
+            return Err(IpcError::Value("init length"));
+        }
+        rendition.init = body.split_to(*len);
+    }
+    Ok(())
+}
+
+fn put_with_inits<'a>(
+    out: &mut BytesMut,
+    kind: u8,
+    header: &impl Serialize,
+    renditions: impl Iterator<Item = &'a MadeRendition> + Clone,
+) {
+    // Only plain structs with string keys come here, which JSON can always express.
+    let header = serde_json::to_vec(header).unwrap_or_default();
+    let inits: usize = renditions.clone().map(|r| r.init.len()).sum();
+    put_head(out, kind, 4 + header.len() + inits);
     out.put_u32_le(header.len() as u32);
     out.put_slice(&header);
-    for rendition in &ready.renditions {
+    for rendition in renditions {
         out.put_slice(&rendition.init);
     }
 }
@@ -494,15 +621,16 @@ mod tests {
             dts_us: i64::MIN,
             data: Bytes::from_static(b"aac"),
         };
+        let id: RenditionId = "720p".parse().expect("an id");
         for command in [
             Command::Config(Config::H264 { avcc: Bytes::from_static(b"avcc") }),
             Command::Config(Config::Aac { asc: Bytes::from_static(b"asc") }),
             Command::Frame(frame),
+            Command::Orders(vec![Order { rendition: id.clone(), on: false, lowered: Lowered::No }]),
             Command::Drain,
         ] {
             assert_eq!(command_again(&command), command);
         }
-        let id: RenditionId = "720p".parse().expect("an id");
         let made = MadeRendition {
             id,
             kind: Kind::Video,
@@ -519,7 +647,7 @@ mod tests {
         let ready = Ready {
             renditions: vec![
                 made.clone(),
-                MadeRendition { init: Bytes::from_static(b"2"), ..made },
+                MadeRendition { init: Bytes::from_static(b"2"), ..made.clone() },
             ],
             notes: vec!["a note".into()],
             wall_clock_us: -1,
@@ -538,7 +666,8 @@ mod tests {
             Report::Part(part.clone()),
             Report::Part(Part { independent: false, last_of_segment: true, ..part }),
             Report::Status(Status { lag_us: vec![1, 2], ..Status::default() }),
-            Report::Withdrawn(Withdrawn { rendition: 0, note: "why".into() }),
+            Report::Withdrawn(Withdrawn { rendition: 0, note: "why".into(), failed: true }),
+            Report::Changed(Changed { segment: 7, renditions: vec![(1, made)] }),
             Report::Thumb(Bytes::from_static(b"jpeg")),
             Report::Failed(Failed { code: FailCode::Changed, message: "m".into() }),
             Report::Drained,

@@ -6,6 +6,8 @@
 //! parent's *thread*, so the broadcaster starts workers from one that lives as long as itself).
 
 pub mod aac;
+pub mod backlog;
+pub mod barrier;
 pub mod cut;
 pub mod encoder;
 pub mod h264;
@@ -14,6 +16,8 @@ pub mod ladder;
 pub mod mux;
 pub mod pipeline;
 pub mod rendition;
+pub mod rung;
+pub mod rungs;
 pub mod session;
 pub mod source_file;
 pub mod source_push;

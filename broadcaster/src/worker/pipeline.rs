@@ -1,31 +1,36 @@
-//! The GStreamer graph that turns one source into coded frames: decode once, scale in a cascade,
-//! encode each rung in a thread of its own.
+//! The GStreamer graph of one source: decodes once, scales in a cascade and hands the pictures to
+//! the [`Outlet`] of each rung, behind which its encoder has a graph of its own ([`super::rung`]).
+//! Audio is encoded here.
 //!
 //! ```text
-//! appsrc [! avdec_h264] ! videoconvert -> tee ─► queue ► x264enc ► appsink   (720p)
-//!                          │                └─► videoscale -> tee ─► queue ► x264enc ► appsink   (480p)
-//!        force-key-unit ───┘                                    └─► videoscale -> tee ─► ...     (360p)
+//! appsrc [! avdec_h264 ! videoconvert] ! (admission) tee ─► outlet 1080p
+//!                                                     ├─► videoscale ! tee ─► outlet 720p
+//!                                                     │                  └─► videoscale ! tee ─► outlet 360p
+//!                                                     └─► videoscale ! tee ─► outlet 480p
 //! appsrc [! avdec_aac] ! audioconvert ! audioresample ! avenc_aac ! appsink
 //! ```
 //!
 //! The graph has no clock of its own: whoever feeds it paces, and frames carry session time from
-//! end to end. Nothing in it waits for anything but a slower element behind it, and the bounds
-//! are small, so what it holds is what is being worked on. Whoever feeds it leaves a frame out
-//! when [`Feed::push`] says that the graph is full; all rungs then miss the same frame.
+//! end to end. A frame is admitted when every open outlet has room for it, else it is left out
+//! before it is scaled, so that all rungs miss the same frames. Sizes that no open outlet needs are
+//! not scaled.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use common::rendition::AudioTier;
 use gst::prelude::*;
 
 use super::aac::AudioInfo;
+use super::backlog::Backlog;
 use super::cut::{Thinner, Timeline};
-use super::encoder::{self, VideoSettings};
+use super::encoder;
 use super::ipc::{FailCode, Failed};
 use super::ladder::{Picture, PlannedRung};
+use super::rung::{Generation, Outlet};
 use super::session::Event;
 
 /// What is fed as video.
@@ -59,10 +64,10 @@ pub enum AudioFeed {
 /// What to build.
 #[derive(Debug)]
 pub struct Graph<'a> {
-    /// The rungs to encode, largest first, each with the number its frames are sent under.
+    /// The rungs to scale for, largest first, each with the number of its output.
     pub rungs: Vec<(usize, &'a PlannedRung)>,
-    /// The effort of their encoders.
-    pub effort: encoder::Effort,
+    /// Whether each rendition's number is drawn into its pictures.
+    pub marks: bool,
     /// Their source. Without rungs, only stills are taken from it.
     pub video: Option<VideoFeed>,
     /// The audio tiers to encode, each with the number its frames are sent under.
@@ -76,6 +81,8 @@ pub struct Graph<'a> {
 pub struct Coded {
     /// The number its output was given.
     pub output: usize,
+    /// Which encoder of that output it comes from; 0 for audio.
+    pub generation: Generation,
     /// Session time in nanoseconds.
     pub pts_ns: u64,
     /// Whether decoding can start here.
@@ -95,10 +102,22 @@ pub struct Running {
     pub video: Option<Feed>,
     /// Where audio goes in.
     pub audio: Option<Feed>,
-    /// Per output number, the name of its encoder.
+    /// Where each rung's pictures come out, by its output number.
+    pub outlets: Vec<(usize, Arc<Outlet>)>,
+    /// Per output number of audio, the name of its encoder. Each reports its end after
+    /// [`Running::finish`].
     pub encoders: Vec<(usize, &'static str)>,
-    /// Outputs that will report their end after [`Running::finish`].
-    pub outputs: usize,
+    /// What became of the frames.
+    pub admission: Arc<Admission>,
+}
+
+/// Frames that reached the place where they are admitted or left out.
+#[derive(Debug, Default)]
+pub struct Admission {
+    /// Handed to the encoders.
+    pub admitted: AtomicU64,
+    /// Left out since an encoder was behind.
+    pub left_out: AtomicU64,
 }
 
 /// Where frames go into the graph.
@@ -108,16 +127,27 @@ pub struct Feed {
     frames_max: u64,
 }
 
-/// How long the graph may be behind before raw frames are left out, in milliseconds: rides out the
-/// pauses of a busy machine, and is the most that encoding ever adds to latency.
-const BEHIND_MS_MAX: u64 = 500;
+/// How long decoding and scaling may be behind before raw frames are left out, in milliseconds:
+/// rides out the pauses of a busy machine. What encoders may add is in [`super::rung`].
+const BEHIND_MS_MAX: u64 = 300;
 
 /// The same for coded frames, where leaving one out costs all up to the next key frame; longer
 /// than what is held while a second track is waited for.
 const CODED_BEHIND_MS_MAX: u64 = 3000;
 
-/// Frames between a tee and its encoder: the encoder works on one while the next wait.
-const QUEUE_FRAMES_MAX: u32 = 3;
+/// Coded frames that may wait for long, in milliseconds ...
+const BACKLOG_MS_TARGET: u64 = 300;
+
+/// ... and for how long more may, in milliseconds: a network that stalled for
+/// [`CODED_BEHIND_MS_MAX`] delivers all of it at once, which an encoder at twice real time has
+/// caught up with by then.
+const BURST_MS_MAX: u64 = 4000;
+
+/// How often a frame that waits for room looks again: a tenth of a frame's time.
+const ROOM_WAIT: Duration = Duration::from_millis(3);
+
+/// Longest wait for room: an encoder that hangs is cut off before.
+const ROOM_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// Audio buffers waiting for the encoder: a second of AAC frames. Audio is cheap and is never
 /// what is behind.
@@ -148,6 +178,11 @@ impl Feed {
             && self.source.push_buffer(buffer).is_ok()
     }
 
+    /// Frames that wait to be decoded or scaled.
+    pub fn waiting(&self) -> u64 {
+        self.source.current_level_buffers()
+    }
+
     /// Whether the next [`Feed::push`] would be refused.
     pub fn is_full(&self) -> bool {
         self.source.current_level_buffers() >= self.frames_max
@@ -168,7 +203,9 @@ impl Running {
             pipeline: gst::Pipeline::new(),
             timeline: Arc::clone(timeline),
             events: events.clone(),
+            outlets: Vec::new(),
             encoders: Vec::new(),
+            admission: Arc::default(),
         };
         let video = match &graph.video {
             Some(feed) => Some(building.video(graph, feed)?),
@@ -178,9 +215,8 @@ impl Running {
             Some(feed) if !graph.tiers.is_empty() => Some(building.audio(graph, feed)?),
             _ => None,
         };
-        let Building { pipeline, encoders, .. } = building;
-        let outputs = encoders.len();
-        let running = Self { pipeline, video, audio, encoders, outputs };
+        let Building { pipeline, outlets, encoders, admission, .. } = building;
+        let running = Self { pipeline, video, audio, outlets, encoders, admission };
         running.pipeline.set_state(gst::State::Playing).map_err(|_| {
             running.failure().unwrap_or_else(|| other("the encoders do not start".to_owned()))
         })?;
@@ -197,24 +233,29 @@ impl Running {
 
     /// What went wrong in the graph, if anything has.
     pub fn failure(&self) -> Option<Failed> {
-        let bus = self.pipeline.bus()?;
-        while let Some(message) =
-            bus.pop_filtered(&[gst::MessageType::Error, gst::MessageType::Warning])
-        {
-            let from = message.src().map_or_else(String::new, |s| s.name().to_string());
-            match message.view() {
-                gst::MessageView::Error(error) => {
-                    tracing::error!(element = from, error = %error.error(), debug = ?error.debug());
-                    return Some(other(format!("{from}: {}", error.error())));
-                }
-                gst::MessageView::Warning(warning) => {
-                    tracing::warn!(element = from, warning = %warning.error());
-                }
-                _ => {}
-            }
-        }
-        None
+        failure_of(&self.pipeline)
     }
+}
+
+/// What went wrong in a pipeline, if anything has.
+pub(super) fn failure_of(pipeline: &gst::Pipeline) -> Option<Failed> {
+    let bus = pipeline.bus()?;
+    while let Some(message) =
+        bus.pop_filtered(&[gst::MessageType::Error, gst::MessageType::Warning])
+    {
+        let from = message.src().map_or_else(String::new, |s| s.name().to_string());
+        match message.view() {
+            gst::MessageView::Error(error) => {
+                tracing::error!(element = from, error = %error.error(), debug = ?error.debug());
+                return Some(other(format!("{from}: {}", error.error())));
+            }
+            gst::MessageView::Warning(warning) => {
+                tracing::warn!(element = from, warning = %warning.error());
+            }
+            _ => {}
+        }
+    }
+    None
 }
 
 impl Drop for Running {
@@ -228,15 +269,20 @@ struct Building {
     pipeline: gst::Pipeline,
     timeline: Arc<Mutex<Timeline>>,
     events: SyncSender<Event>,
+    outlets: Vec<(usize, Arc<Outlet>)>,
     encoders: Vec<(usize, &'static str)>,
+    admission: Arc<Admission>,
 }
 
 /// Pictures of one size and rate, and the tee that hands them out.
+#[derive(Clone)]
 struct Level {
     width: u32,
     height: u32,
     thin_to: Option<(u32, u32)>,
     tee: gst::Element,
+    /// For this size and those it is scaled from, how many open outlets need it.
+    users: Vec<Arc<AtomicUsize>>,
 }
 
 impl Building {
@@ -263,34 +309,45 @@ impl Building {
         }
         let tee = self.add("tee", "libgstreamer1.0-0")?;
         link(&[&head, &tee])?;
-        self.force_keys(&head)?;
-        let mut levels = vec![Level { width: u32::MAX, height: u32::MAX, thin_to: None, tee }];
+        let still_due_ns = Arc::new(AtomicU64::new(0));
+        let whole =
+            Level { width: u32::MAX, height: u32::MAX, thin_to: None, tee, users: Vec::new() };
+        let mut levels = vec![whole];
         for (output, rung) in &graph.rungs {
-            let tee = self.level(&mut levels, rung)?;
-            self.encode(graph, *output, rung, &tee)?;
+            let level = self.level(&mut levels, rung, &still_due_ns)?;
+            self.outlet(*output, &level, graph.marks.then_some(*output as u8))?;
         }
+        self.admit(&head, &source, compressed.then_some(fps))?;
         let smallest = levels.last().map(|l| l.tee.clone());
         if let (Some(tee), true) = (smallest, can_make_stills()) {
-            self.thumb(&tee, graph.rungs.is_empty())?;
+            self.thumb(&tee, graph.rungs.is_empty(), still_due_ns)?;
         }
         Ok(Feed { source, frames_max })
     }
 
     /// Takes a still from the smallest pictures every now and then.
-    fn thumb(&self, tee: &gst::Element, scale: bool) -> Result<(), Failed> {
+    fn thumb(
+        &self,
+        tee: &gst::Element,
+        scale: bool,
+        still_due_ns: Arc<AtomicU64>,
+    ) -> Result<(), Failed> {
         let queue = self.queue(1)?;
         // A still is never worth waiting for.
         queue.set_property_from_str("leaky", "downstream");
         let jpeg = self.add("jpegenc", "gstreamer1.0-plugins-good")?;
         jpeg.set_property("quality", THUMB_QUALITY);
-        let events = self.events.clone();
+        let (events, again) = (self.events.clone(), Arc::clone(&still_due_ns));
         let callbacks = gst_app::AppSinkCallbacks::builder()
             .new_sample(move |sink| {
                 let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
                 let map = sample.buffer().and_then(|b| b.map_readable().ok());
                 if let Some(map) = map {
-                    // Nor is it worth waiting for a busy session.
-                    let _ = events.try_send(Event::Thumb(Bytes::copy_from_slice(&map)));
+                    // Nor is it worth waiting for a busy session: the next picture will do.
+                    let thumb = Event::Thumb(Bytes::copy_from_slice(&map));
+                    if events.try_send(thumb).is_err() {
+                        again.store(0, Ordering::Relaxed);
+                    }
                 }
                 Ok(gst::FlowSuccess::Ok)
             })
@@ -303,15 +360,14 @@ impl Building {
             .build();
         self.pipeline.add(&sink).map_err(bug)?;
         let pad = queue.static_pad("sink").ok_or_else(|| other("no sink pad".to_owned()))?;
-        let next_ns = AtomicU64::new(0);
         pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
             let Some(pts) = info.buffer().and_then(|b| b.pts()) else {
                 return LEFT_OUT;
             };
-            if pts.nseconds() < next_ns.load(Ordering::Relaxed) {
+            if pts.nseconds() < still_due_ns.load(Ordering::Relaxed) {
                 return LEFT_OUT;
             }
-            next_ns.store(pts.nseconds() + THUMB_EVERY_NS, Ordering::Relaxed);
+            still_due_ns.store(pts.nseconds() + THUMB_EVERY_NS, Ordering::Relaxed);
             gst::PadProbeReturn::Ok
         });
         if !scale {
@@ -331,7 +387,8 @@ impl Building {
         &mut self,
         levels: &mut Vec<Level>,
         rung: &PlannedRung,
-    ) -> Result<gst::Element, Failed> {
+        still_due_ns: &Arc<AtomicU64>,
+    ) -> Result<Level, Failed> {
         let covers = |l: &&Level| {
             l.width >= rung.width
                 && l.height >= rung.height
@@ -347,9 +404,12 @@ impl Building {
         let same =
             |l: &Level| (l.width, l.height, l.thin_to) == (rung.width, rung.height, rung.thin_to);
         if same(parent) {
-            return Ok(parent.tee.clone());
+            return Ok(parent.clone());
         }
         let (parent_tee, thin) = (parent.tee.clone(), parent.thin_to != rung.thin_to);
+        let mut users = parent.users.clone();
+        let needed = Arc::new(AtomicUsize::new(0));
+        users.push(Arc::clone(&needed));
         let scale = self.add("videoscale", "gstreamer1.0-plugins-base")?;
         scale.set_property_from_str("method", "bilinear");
         scale.set_property("add-borders", false);
@@ -362,43 +422,38 @@ impl Building {
         let tee = self.add("tee", "libgstreamer1.0-0")?;
         link(&[&parent_tee, &scale, &filter, &tee])?;
         keep_colours(&scale, &filter, caps)?;
+        only_when_needed(&scale, needed, Arc::clone(still_due_ns))?;
         if let (true, Some(fps)) = (thin, rung.thin_to) {
             self.thin(&scale, fps)?;
         }
         let (width, height, thin_to) = (rung.width, rung.height, rung.thin_to);
-        levels.push(Level { width, height, thin_to, tee: tee.clone() });
-        Ok(tee)
+        let level = Level { width, height, thin_to, tee, users };
+        levels.push(level.clone());
+        Ok(level)
     }
 
-    fn encode(
-        &mut self,
-        graph: &Graph<'_>,
-        output: usize,
-        rung: &PlannedRung,
-        tee: &gst::Element,
-    ) -> Result<(), Failed> {
-        let choice = encoder::best_video()?;
-        let (fps, per) = rung.fps.unwrap_or((30, 1));
-        let settings = VideoSettings {
-            kbps: rung.rung.video_kbps,
-            pixel_rate: u64::from(rung.width) * u64::from(rung.height) * u64::from(fps)
-                / u64::from(per.max(1)),
-            effort: graph.effort,
-        };
-        let queue = self.queue(QUEUE_FRAMES_MAX)?;
-        let encoder = choice.make(settings)?;
-        self.pipeline.add(&encoder).map_err(bug)?;
-        let mut chain = vec![tee.clone(), queue, encoder];
-        if choice.needs_parse {
-            chain.push(self.add("h264parse", "gstreamer1.0-plugins-bad")?);
-        }
-        let caps = gst::Caps::builder("video/x-h264")
-            .field("stream-format", "avc")
-            .field("alignment", "au")
+    /// Where pictures of this level go out to one rung's encoder.
+    fn outlet(&mut self, output: usize, level: &Level, mark: Option<u8>) -> Result<(), Failed> {
+        let outlet = Outlet::new(Arc::clone(&self.timeline), level.users.clone(), mark);
+        let outlet = Arc::new(outlet);
+        let (out, ended) = (Arc::clone(&outlet), Arc::clone(&outlet));
+        let callbacks = gst_app::AppSinkCallbacks::builder()
+            .new_sample(move |sink| {
+                out.handle(&sink.pull_sample().map_err(|_| gst::FlowError::Eos)?);
+                Ok(gst::FlowSuccess::Ok)
+            })
+            .eos(move |_| ended.finish())
             .build();
-        chain.push(self.sink(output, &caps)?);
-        link(&chain.iter().collect::<Vec<_>>())?;
-        self.encoders.push((output, choice.element));
+        let sink = gst_app::AppSink::builder()
+            .name(format!("outlet-{output}"))
+            .sync(false)
+            .async_(false)
+            .enable_last_sample(false)
+            .callbacks(callbacks)
+            .build();
+        self.pipeline.add(&sink).map_err(bug)?;
+        link(&[&level.tee, sink.upcast_ref()])?;
+        self.outlets.push((output, outlet));
         Ok(())
     }
 
@@ -454,7 +509,7 @@ impl Building {
         let callbacks = gst_app::AppSinkCallbacks::builder()
             .new_sample(move |sink| {
                 let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
-                let Some(mut coded) = coded(output, &sample) else {
+                let Some(mut coded) = coded(output, 0, &sample) else {
                     return Ok(gst::FlowSuccess::Ok);
                 };
                 if configured {
@@ -467,7 +522,7 @@ impl Building {
             })
             .eos(move |_| {
                 // Nobody is listening when the session is already over.
-                let _ = ended.send(Event::OutputEnded);
+                let _ = ended.send(Event::OutputEnded { output, generation: 0 });
             })
             .build();
         let sink = gst_app::AppSink::builder()
@@ -503,29 +558,51 @@ impl Building {
         Ok(made)
     }
 
-    /// Asks every encoder behind `head` for a key frame where a segment begins.
-    fn force_keys(&self, head: &gst::Element) -> Result<(), Failed> {
+    /// Lets a frame through when every open outlet has room for it, and waits for that as long as
+    /// what piles up before it may be a burst: of raw frames whoever feeds them then leaves some
+    /// out; of coded ones none can be left out before they are decoded, so a backlog that stands is
+    /// brought down here. The first frame of a segment always goes through, since the rungs'
+    /// segments would else begin at different frames.
+    fn admit(
+        &self,
+        head: &gst::Element,
+        source: &gst_app::AppSrc,
+        coded_fps: Option<u64>,
+    ) -> Result<(), Failed> {
         let timeline = Arc::clone(&self.timeline);
+        let outlets: Vec<_> = self.outlets.iter().map(|(_, o)| Arc::clone(o)).collect();
+        let admission = Arc::clone(&self.admission);
+        let source = source.downgrade();
+        let target = coded_fps.map_or(u64::MAX, |fps| fps * BACKLOG_MS_TARGET / 1000);
+        let backlog = Mutex::new(Backlog::new(target, BURST_MS_MAX));
         let segment = AtomicU32::new(0);
-        src_pad(head)?.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
+        let began = Instant::now();
+        src_pad(head)?.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
             let Some(pts) = info.buffer().and_then(|b| b.pts()) else {
                 return gst::PadProbeReturn::Ok;
             };
-            let of_frame = {
-                let mut timeline = timeline.lock().unwrap_or_else(PoisonError::into_inner);
-                timeline.see(pts.useconds());
-                timeline.segment_of(pts.useconds())
-            };
-            if segment.fetch_max(of_frame, Ordering::Relaxed) < of_frame {
-                let event = gst_video::DownstreamForceKeyUnitEvent::builder()
-                    .timestamp(pts)
-                    .running_time(pts)
-                    .all_headers(false)
-                    .count(of_frame)
-                    .build();
-                pad.push_event(event);
+            let now_ms = began.elapsed().as_millis() as u64;
+            let level = source.upgrade().map_or(0, |s| s.current_level_buffers());
+            let sheds = backlog.lock().unwrap_or_else(PoisonError::into_inner).see(now_ms, level);
+            let mut has_room = outlets.iter().all(|outlet| outlet.has_room());
+            let mut waited = Duration::ZERO;
+            while !has_room && !sheds && waited < ROOM_WAIT_MAX {
+                std::thread::sleep(ROOM_WAIT);
+                waited += ROOM_WAIT;
+                has_room = outlets.iter().all(|outlet| outlet.has_room());
             }
-            gst::PadProbeReturn::Ok
+            let mut timeline = timeline.lock().unwrap_or_else(PoisonError::into_inner);
+            if has_room || timeline.is_due(pts.useconds()) {
+                timeline.see(pts.useconds());
+            }
+            let of_frame = timeline.segment_of(pts.useconds());
+            drop(timeline);
+            if segment.fetch_max(of_frame, Ordering::Relaxed) < of_frame || has_room {
+                admission.admitted.fetch_add(1, Ordering::Relaxed);
+                return gst::PadProbeReturn::Ok;
+            }
+            admission.left_out.fetch_add(1, Ordering::Relaxed);
+            LEFT_OUT
         });
         Ok(())
     }
@@ -564,6 +641,25 @@ impl Building {
         });
         Ok(())
     }
+}
+
+/// Makes a scaler pass only pictures that an open outlet or the next still needs.
+fn only_when_needed(
+    scale: &gst::Element,
+    needed: Arc<AtomicUsize>,
+    still_due_ns: Arc<AtomicU64>,
+) -> Result<(), Failed> {
+    let pad = scale.static_pad("sink").ok_or_else(|| other("no sink pad".to_owned()))?;
+    pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+        let pts_ns = info.buffer().and_then(|b| b.pts()).map_or(0, |pts| pts.nseconds());
+        let still_due = pts_ns >= still_due_ns.load(Ordering::Relaxed);
+        if needed.load(Ordering::Relaxed) > 0 || still_due {
+            gst::PadProbeReturn::Ok
+        } else {
+            LEFT_OUT
+        }
+    });
+    Ok(())
 }
 
 /// Makes a scaler keep the colours as they are. Left alone it turns HD colours into SD colours,
@@ -614,7 +710,8 @@ fn aac_caps(asc: &Bytes, info: &AudioInfo) -> gst::Caps {
         .build()
 }
 
-fn coded(output: usize, sample: &gst::Sample) -> Option<Coded> {
+/// Takes a coded frame out of what an encoder gave.
+pub(super) fn coded(output: usize, generation: Generation, sample: &gst::Sample) -> Option<Coded> {
     let buffer = sample.buffer_owned()?;
     // x264enc moves its timestamps by 1000 h and says so in the segment.
     let segment = sample.segment()?.downcast_ref::<gst::ClockTime>()?;
@@ -623,10 +720,10 @@ fn coded(output: usize, sample: &gst::Sample) -> Option<Coded> {
     let config = (sample.caps()?.structure(0)?.get::<gst::Buffer>("codec_data").ok())
         .and_then(|b| Some(Bytes::copy_from_slice(&b.map_readable().ok()?)));
     let data = Bytes::from_owner(buffer.into_mapped_buffer_readable().ok()?);
-    Some(Coded { output, pts_ns, key, config, data })
+    Some(Coded { output, generation, pts_ns, key, config, data })
 }
 
-fn link(chain: &[&gst::Element]) -> Result<(), Failed> {
+pub(super) fn link(chain: &[&gst::Element]) -> Result<(), Failed> {
     gst::Element::link_many(chain).map_err(bug)
 }
 
@@ -634,7 +731,7 @@ fn src_pad(element: &gst::Element) -> Result<gst::Pad, Failed> {
     element.static_pad("src").ok_or_else(|| other("no src pad".to_owned()))
 }
 
-fn bug(error: gst::glib::BoolError) -> Failed {
+pub(super) fn bug(error: gst::glib::BoolError) -> Failed {
     other(format!("GStreamer: {error}"))
 }
 

@@ -11,17 +11,24 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use common::rendition::{AudioTier, Kind, SOURCE_ID};
 
-use super::cut::{SourceCut, SourceCuts, Timeline};
-use super::encoder::Effort;
-use super::ipc::{
-    Command, FailCode, Failed, MadeRendition, Part, Ready, Report, Source, Start, Status, Withdrawn,
-};
+use super::barrier::Barrier;
+use super::cut::{SourceCuts, Timeline};
+use super::ipc::{Command, FailCode, Failed, MadeRendition, Order, Ready, Report, Source, Start};
 use super::ladder::{self, Picture, Plan};
-use super::pipeline::{AudioFeed, Coded, Graph, Running, VideoFeed, can_make_stills, other};
+use super::pipeline::{AudioFeed, Coded, Graph, Running, VideoFeed, other};
 use super::rendition::Rendition;
-use super::source_push::{self, Begin, Intake, Placed};
-use super::{source_file, source_test, trial};
+use super::rung::Generation;
+use super::rungs::Rungs;
+use super::source_push::{self, Begin, Intake};
+use super::{encoder, source_file, source_test, trial};
 use crate::ingest::media::Media;
+
+mod pass;
+mod status;
+mod switch;
+
+use pass::Passthrough;
+use status::StatusClock;
 
 /// What the session's loop waits for.
 #[derive(Debug)]
@@ -34,8 +41,13 @@ pub enum Event {
     Coded(Coded),
     /// A still of the source, as JPEG.
     Thumb(Bytes),
-    /// An output of the graph has ended.
-    OutputEnded,
+    /// An output has given its last frame.
+    OutputEnded {
+        /// Which.
+        output: usize,
+        /// Of which of its encoders; 0 for audio.
+        generation: Generation,
+    },
     /// A self-paced source produced its first frame at this wall clock, in microseconds since the
     /// Unix epoch.
     Started {
@@ -123,21 +135,14 @@ struct Session {
     /// Pushed media: how it is placed in session time.
     intake: Option<Intake>,
     pass: Passthrough,
+    /// Rendition number of `source`, also after it was withdrawn.
+    source_index: Option<usize>,
+    rungs: Rungs,
+    /// Holds parts back while an encoder is replaced.
+    barrier: Option<Barrier>,
+    ticked: Instant,
     draining: Option<Drain>,
     status: StatusClock,
-}
-
-/// What goes around the graph without being decoded.
-#[derive(Default)]
-struct Passthrough {
-    /// Rendition number of `source` and where it is cut.
-    video: Option<(usize, SourceCuts)>,
-    /// Rendition number of audio that is passed through.
-    audio: Option<usize>,
-    /// Whether frames are left out of the graph until the next key frame.
-    skipping: bool,
-    /// Takes stills from key frames where nothing else is decoded.
-    stills: Option<Running>,
 }
 
 struct Drain {
@@ -145,15 +150,10 @@ struct Drain {
     outputs_left: usize,
 }
 
-struct StatusClock {
-    last: Instant,
-    bytes: u64,
-    bitrate: u64,
-}
-
 impl Session {
     fn new(start: Start, sender: SyncSender<Event>) -> Self {
         let timeline = Arc::new(Mutex::new(Timeline::new(start.segment_us)));
+        let rungs = Rungs::new(Arc::clone(&timeline), sender.clone());
         Self {
             start,
             sender,
@@ -170,8 +170,12 @@ impl Session {
             ready_sent: false,
             intake: None,
             pass: Passthrough::default(),
+            source_index: None,
+            rungs,
+            barrier: None,
+            ticked: Instant::now(),
             draining: None,
-            status: StatusClock { last: Instant::now(), bytes: 0, bitrate: 0 },
+            status: StatusClock::new(),
         }
     }
 
@@ -241,6 +245,7 @@ impl Session {
         if let (true, Some((picture, _))) = (plan.source, &video) {
             self.pass.video =
                 Some((0, SourceCuts::new(self.start.segment_us, self.start.keyframe_max_us)));
+            self.source_index = Some(0);
             lock(&self.timeline).cut_by_marks();
             made.push(source_rendition(*picture)?);
         }
@@ -272,11 +277,13 @@ impl Session {
                 self.pass.audio = Some(first_tier + i);
             }
         }
-        let rungs = plan.rungs.iter().enumerate().map(|(i, r)| (first_rung + i, r)).collect();
+        let rungs: Vec<_> =
+            plan.rungs.iter().enumerate().map(|(i, r)| (first_rung + i, r)).collect();
+        let encoders = encoder::choices(rungs.len())?;
         let encoded = tiers.iter().enumerate().map(|(i, t)| (first_tier + i, t));
         let mut graph = Graph {
             rungs,
-            effort: plan.effort,
+            marks: self.start.marks,
             video: video.map(|(_, feed)| feed),
             tiers: encoded.filter(|(i, _)| self.pass.audio != Some(*i)).collect(),
             audio: audio.map(|(feed, _)| feed),
@@ -284,13 +291,29 @@ impl Session {
         let only_stills = if graph.rungs.is_empty() { graph.video.take() } else { None };
         if !graph.rungs.is_empty() || !graph.tiers.is_empty() {
             init_gstreamer()?;
-            self.graph = Some(Running::start(&graph, &self.timeline, &self.sender)?);
+            let running = Running::start(&graph, &self.timeline, &self.sender)?;
+            let outlets = running.outlets.iter().zip(&plan.rungs);
+            let rungs = outlets.map(|((i, outlet), r)| (*i, r.clone(), Arc::clone(outlet)));
+            self.rungs.plan(plan.effort, rungs, &encoders);
+            self.graph = Some(running);
         }
         if let Some(video) = only_stills {
             self.start_stills(video);
         }
+        let orders = self.start.orders.clone();
+        self.rungs.handle_orders(&orders);
+        let off = |o: &&Order| !o.on && o.rendition.as_str() == SOURCE_ID;
+        if self.source_index.is_some() && orders.iter().any(|o| off(&o)) {
+            (self.pass.ordered_off, self.pass.is_off) = (true, true);
+        }
+        self.rungs.start()?;
         for (output, encoder) in self.graph.iter().flat_map(|g| &g.encoders) {
             made[*output].encoder = (*encoder).to_owned();
+        }
+        for (i, made) in made.iter_mut().enumerate() {
+            if let Some(encoder) = self.rungs.element(i) {
+                made.encoder = encoder.to_owned();
+            }
         }
         for made in &mut made {
             if made.encoder.is_empty() {
@@ -305,28 +328,6 @@ impl Session {
         self.notes.extend(plan.notes);
         self.began = Instant::now();
         Ok(())
-    }
-
-    /// Takes poster pictures from what is not decoded for anything else. A stream goes on without
-    /// them.
-    fn start_stills(&mut self, video: VideoFeed) {
-        let graph = Graph {
-            rungs: Vec::new(),
-            effort: Effort::default(),
-            video: Some(video),
-            tiers: Vec::new(),
-            audio: None,
-        };
-        let started = init_gstreamer().and_then(|()| {
-            if !can_make_stills() {
-                return Err(other("the element jpegenc is missing".to_owned()));
-            }
-            Running::start(&graph, &self.timeline, &self.sender)
-        });
-        match started {
-            Ok(stills) => self.pass.stills = Some(stills),
-            Err(failed) => tracing::info!("no poster pictures: {}", failed.message),
-        }
     }
 
     fn plan(&mut self, picture: Picture) -> Result<Plan, Failed> {
@@ -376,17 +377,18 @@ impl Session {
             }
             Event::Media(media) => self.handle_media(media, emit),
             Event::Command(Command::Drain) | Event::SourceEnded => self.drain(emit),
+            Event::Command(Command::Orders(orders)) => {
+                self.handle_orders(&orders);
+                Ok(())
+            }
             // The shell took the first one; a second is a mistake that changes nothing.
             Event::Command(Command::Start(_)) | Event::Gone => Ok(()),
             Event::Thumb(jpeg) => {
                 self.report(Report::Thumb(jpeg), emit);
                 Ok(())
             }
-            Event::OutputEnded => {
-                if let Some(drain) = &mut self.draining {
-                    drain.outputs_left = drain.outputs_left.saturating_sub(1);
-                }
-                Ok(())
+            Event::OutputEnded { output, generation } => {
+                self.handle_output_ended(output, generation, emit)
             }
             Event::Started { wall_clock_us } => {
                 self.wall_clock_us = Some(wall_clock_us);
@@ -409,29 +411,6 @@ impl Session {
         let feeds = (graph.and_then(|g| g.video.clone()), graph.and_then(|g| g.audio.clone()));
         // The source's thread waits for its feeds; it is gone only when the session is over.
         let _ = opened.feeds.send(feeds);
-        Ok(())
-    }
-
-    fn handle_coded(
-        &mut self,
-        coded: Coded,
-        emit: &mut dyn FnMut(Report) -> bool,
-    ) -> Result<(), Failed> {
-        if let Some(config) = &coded.config {
-            self.configure(coded.output, config)?;
-        }
-        let Some(rendition) = self.renditions.get_mut(coded.output) else { return Ok(()) };
-        match rendition.made.kind {
-            Kind::Video => {
-                let times = (coded.pts_ns, coded.pts_ns);
-                let timeline = lock(&self.timeline);
-                let parts = rendition.handle_video(&timeline, times, coded.key, coded.data);
-                drop(timeline);
-                let parts = parts.map_err(|e| other(e.to_string()))?;
-                self.send(coded.output, parts, emit);
-            }
-            Kind::Audio => rendition.handle_audio(coded.pts_ns, coded.data),
-        }
         Ok(())
     }
 
@@ -484,111 +463,6 @@ impl Session {
         Ok(())
     }
 
-    fn handle_placed(
-        &mut self,
-        placed: Placed,
-        emit: &mut dyn FnMut(Report) -> bool,
-    ) -> Result<(), Failed> {
-        self.pulse.source_us.fetch_max(placed.pts_ns / 1000, Ordering::Relaxed);
-        if placed.is_video {
-            self.cut_source(&placed, emit)?;
-            let feed = self.graph.as_ref().and_then(|g| g.video.as_ref());
-            if let Some(feed) = feed {
-                self.pass.skipping &= !placed.key;
-                if self.pass.skipping || !feed.push(placed.buffer()) {
-                    self.pass.skipping = true;
-                    self.pulse.dropped.fetch_add(1, Ordering::Relaxed);
-                }
-            }
-            let stills = self.pass.stills.as_ref().and_then(|s| s.video.as_ref());
-            if let (Some(feed), true) = (stills, placed.key) {
-                // One that finds no room is no loss.
-                feed.push(placed.buffer());
-            }
-            return Ok(());
-        }
-        if let Some(feed) = self.graph.as_ref().and_then(|g| g.audio.as_ref())
-            && !feed.push(placed.buffer())
-        {
-            self.pulse.dropped.fetch_add(1, Ordering::Relaxed);
-        }
-        if let Some(rendition) = self.pass.audio.and_then(|i| self.renditions.get_mut(i)) {
-            rendition.handle_audio(placed.pts_ns, placed.data);
-        }
-        Ok(())
-    }
-
-    /// Cuts `source` at its key frames and tells the other renditions where.
-    fn cut_source(
-        &mut self,
-        placed: &Placed,
-        emit: &mut dyn FnMut(Report) -> bool,
-    ) -> Result<(), Failed> {
-        let Some((i, cuts)) = &mut self.pass.video else { return Ok(()) };
-        let i = *i;
-        let pts_us = placed.pts_ns / 1000;
-        let mut timeline = lock(&self.timeline);
-        match cuts.see(pts_us, placed.key) {
-            SourceCut::Cut => timeline.mark(pts_us),
-            SourceCut::Continue => {}
-            SourceCut::TooLong(distance_us) => {
-                timeline.cut_by_frames(pts_us);
-                drop(timeline);
-                return self.withdraw_source(i, distance_us, emit);
-            }
-        }
-        timeline.seen(pts_us);
-        let Some(rendition) = self.renditions.get_mut(i) else { return Ok(()) };
-        let times = (placed.pts_ns, placed.dts_ns);
-        let parts = rendition.handle_video(&timeline, times, placed.key, placed.data.clone());
-        drop(timeline);
-        self.send(i, parts.map_err(|e| other(e.to_string()))?, emit);
-        Ok(())
-    }
-
-    fn withdraw_source(
-        &mut self,
-        i: usize,
-        distance_us: u64,
-        emit: &mut dyn FnMut(Report) -> bool,
-    ) -> Result<(), Failed> {
-        let (seconds, most) =
-            (distance_us as f64 / 1e6, f64::from(self.start.keyframe_max_us) / 1e6);
-        let advice = format!(
-            "set 'Keyframe Interval' to {} s in the encoder (OBS: Settings > Output > Streaming)",
-            self.start.segment_us / 1_000_000
-        );
-        if self.graph.as_ref().is_none_or(|g| g.video.is_none()) {
-            return Err(input(format!(
-                "key frames are more than {seconds:.1} s apart, passthrough needs {most:.1} s: {advice}"
-            )));
-        }
-        let note = format!(
-            "'source' is withdrawn, its key frames are more than {seconds:.1} s apart and it needs {most:.1} s: {advice}"
-        );
-        tracing::warn!("{note}");
-        self.pass.video = None;
-        let last = self.renditions.get_mut(i).map(Rendition::finish);
-        let last = last.transpose().map_err(|e| other(e.to_string()))?.flatten();
-        self.send(i, last.into_iter().collect(), emit);
-        self.report(Report::Withdrawn(Withdrawn { rendition: i as u8, note }), emit);
-        Ok(())
-    }
-
-    fn configure(&mut self, i: usize, config: &[u8]) -> Result<(), Failed> {
-        let Some(rendition) = self.renditions.get_mut(i) else { return Ok(()) };
-        if rendition.is_ready() {
-            return Ok(());
-        }
-        rendition.handle_config(config).map_err(|e| input(e.to_string()))
-    }
-
-    fn send(&mut self, i: usize, parts: Vec<Part>, emit: &mut dyn FnMut(Report) -> bool) {
-        for part in parts {
-            self.report(Report::Part(Part { rendition: i as u8, ..part }), emit);
-        }
-    }
-
     fn report(&mut self, report: Report, emit: &mut dyn FnMut(Report) -> bool) {
         if self.ready_sent {
             emit(report);
@@ -610,6 +484,10 @@ impl Session {
             self.send(i, parts.map_err(|e| other(e.to_string()))?, emit);
         }
         self.poll_ready(emit)?;
+        let elapsed = std::mem::replace(&mut self.ticked, Instant::now()).elapsed();
+        self.poll_failures(elapsed.as_millis() as u64, emit)?;
+        self.poll_orders();
+        self.poll_barrier(emit);
         if self.status.last.elapsed() < Duration::from_secs(1) {
             return Ok(true);
         }
@@ -649,32 +527,13 @@ impl Session {
         notes.extend(renditions.iter().map(|r| format!("'{}' is made by {}", r.id, r.encoder)));
         self.ready_sent = true;
         emit(Report::Ready(Ready { renditions, notes, wall_clock_us }));
+        if let (true, Some(i)) = (self.pass.is_off, self.source_index) {
+            self.withdraw(i, switch::SWITCHED_OFF.to_owned(), false, emit);
+        }
         for report in self.held.drain(..) {
             emit(report);
         }
         Ok(())
-    }
-
-    fn poll_status(&mut self) -> Status {
-        let elapsed = self.status.last.elapsed().as_secs_f64().max(0.001);
-        let now = (self.status.bytes as f64 * 8.0 / elapsed) as u64;
-        // A few seconds' mean: key frames make single seconds jump.
-        self.status.bitrate =
-            if self.status.bitrate == 0 { now } else { (self.status.bitrate * 3 + now) / 4 };
-        (self.status.bytes, self.status.last) = (0, Instant::now());
-        let source_us = self.pulse.source_us.load(Ordering::Relaxed);
-        let (keyframe_distance_us, b_frames) =
-            self.intake.as_ref().map_or((0, false), |i| (i.key_distance_us(), i.has_b_frames()));
-        Status {
-            source_us,
-            frames_dropped: self.pulse.dropped.load(Ordering::Relaxed),
-            bitrate_in: self.status.bitrate,
-            keyframe_distance_us,
-            b_frames,
-            lag_us: (self.renditions.iter())
-                .map(|r| source_us.saturating_sub(r.newest_us()))
-                .collect(),
-        }
     }
 
     fn drain(&mut self, emit: &mut dyn FnMut(Report) -> bool) -> Result<(), Failed> {
@@ -684,7 +543,8 @@ impl Session {
         // What was held for a second track is all there is.
         self.begin_pushed(Duration::MAX, emit)?;
         self.stop.store(true, Ordering::Relaxed);
-        let outputs_left = self.graph.as_ref().map_or(0, |g| g.outputs);
+        let audio = self.graph.as_ref().map_or(0, |g| g.encoders.len());
+        let outputs_left = audio + self.rungs.running();
         if let Some(graph) = &self.graph {
             graph.finish();
         }
@@ -697,6 +557,7 @@ impl Session {
     }
 
     fn finish(&mut self, emit: &mut dyn FnMut(Report) -> bool) -> Result<(), Failed> {
+        self.fall(emit);
         for i in 0..self.renditions.len() {
             let rendition = &mut self.renditions[i];
             let mut parts = Vec::new();

@@ -26,6 +26,11 @@
 //! Frame `n` of a source with `fps` frames per second is presented at `n / fps`; a frame that
 //! came too late leaves its number out, so `counter - round(media time * fps)` never changes.
 //!
+//! # The mark
+//! Below the block code, in row 4 of the same grid, tests can have each rendition's number drawn
+//! into its pictures ([`draw_mark`]): columns 0-15 are `0x51D2`, columns 16-23 the number, columns
+//! 24-31 the number inverted.
+//!
 //! # The tone
 //! A quiet 220 Hz tone, with a 1 kHz beep of 100 ms at each full second of the wall clock.
 
@@ -35,6 +40,7 @@ const ROWS: usize = 4;
 /// A row of the code is one of this many parts of the picture's height.
 const ROW_PARTS: usize = 40;
 const SYNC: u16 = 0xB4E1;
+const MARK_SYNC: u16 = 0x51D2;
 const BLACK: u8 = 16;
 const WHITE: u8 = 235;
 /// Between black and white.
@@ -159,28 +165,60 @@ impl TestCard {
     }
 }
 
+/// Draws a rendition's number into the luma of a picture.
+pub fn draw_mark(luma: &mut [u8], stride: usize, width: usize, height: usize, number: u8) {
+    let word = mark(number);
+    let (y0, y1) = (ROWS * height / ROW_PARTS, (ROWS + 1) * height / ROW_PARTS);
+    for column in 0..COLUMNS {
+        let (x0, x1) = (column * width / COLUMNS, (column + 1) * width / COLUMNS);
+        let shade = if word >> (COLUMNS - 1 - column) & 1 == 1 { WHITE } else { BLACK };
+        for y in y0..y1 {
+            if let Some(cells) = luma.get_mut(y * stride + x0..y * stride + x1) {
+                cells.fill(shade);
+            }
+        }
+    }
+}
+
+/// Reads a rendition's number from the luma of a picture of any size.
+pub fn read_mark(luma: &[u8], stride: usize, width: usize, height: usize) -> Option<u8> {
+    let word = read_row(luma, stride, width, height, ROWS)?;
+    let number = (word >> 8) as u8;
+    (word == mark(number)).then_some(number)
+}
+
+fn mark(number: u8) -> u32 {
+    (u32::from(MARK_SYNC) << 16) | (u32::from(number) << 8) | u32::from(!number)
+}
+
 /// Reads the block code from the luma of a picture of any size, or `None` when it is not there
 /// or not intact.
 pub fn read(luma: &[u8], stride: usize, width: usize, height: usize) -> Option<Reading> {
     let mut rows = [0u32; ROWS];
     for (row, word) in rows.iter_mut().enumerate() {
-        for column in 0..COLUMNS {
-            let (x0, x1) = middle_half(column, width, COLUMNS);
-            let (y0, y1) = middle_half(row, height, ROW_PARTS);
-            let (mut sum, mut count) = (0u32, 0u32);
-            for y in y0..y1 {
-                for shade in luma.get(y * stride + x0..y * stride + x1)? {
-                    sum += u32::from(*shade);
-                    count += 1;
-                }
-            }
-            *word = (*word << 1) | u32::from(sum > MIDDLE * count);
-        }
+        *word = read_row(luma, stride, width, height, row)?;
     }
     let counter = rows[1];
     let clock_ms = (u64::from(rows[2]) << 16) | u64::from(rows[3] >> 16);
     let reading = Reading { counter, clock_ms };
     (rows == code(reading)).then_some(reading)
+}
+
+fn read_row(luma: &[u8], stride: usize, width: usize, height: usize, row: usize) -> Option<u32> {
+    let mut word = 0u32;
+    for column in 0..COLUMNS {
+        let (x0, x1) = middle_half(column, width, COLUMNS);
+        let (y0, y1) = middle_half(row, height, ROW_PARTS);
+        let (mut sum, mut count) = (0u32, 0u32);
+        for y in y0..y1 {
+            for shade in luma.get(y * stride + x0..y * stride + x1)? {
+                sum += u32::from(*shade);
+                count += 1;
+            }
+        }
+        word = (word << 1) | u32::from(sum > MIDDLE * count);
+    }
+    Some(word)
 }
 
 /// The middle half of part `index` of `parts` along a side, at least one pixel.

@@ -14,6 +14,8 @@ use super::ipc::{Command, FailCode, Failed, Part, Ready, Report, Source, Start};
 use super::session::{self, EVENTS_MAX, Event};
 use crate::ingest::media::{Config, Frame, Track};
 
+mod switch;
+
 /// A session under way.
 struct Session {
     events: SyncSender<Event>,
@@ -26,7 +28,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Session {
     fn start(source: Source, ladder: Ladder) -> Self {
-        let start = Start {
+        Self::begin(source, ladder, |_| {})
+    }
+
+    fn begin(source: Source, ladder: Ladder, change: impl FnOnce(&mut Start)) -> Self {
+        let mut start = Start {
             stream: "test".into(),
             source,
             ladder,
@@ -34,8 +40,11 @@ impl Session {
             part_us: 500_000,
             segment_us: 2_000_000,
             keyframe_max_us: 2_200_000,
+            orders: Vec::new(),
+            marks: false,
             trial: None,
         };
+        change(&mut start);
         let (events, receiver) = sync_channel(EVENTS_MAX);
         let (emit, reports) = channel();
         let sender = events.clone();

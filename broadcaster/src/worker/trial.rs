@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 use common::rendition::{Preset, preset_named};
 
 use super::cut::Timeline;
-use super::encoder::Effort;
+use super::encoder::{Effort, VideoSettings, best_video};
 use super::ipc::Failed;
 use super::ladder::{PlannedRung, TrialPoint, TrialResult};
 use super::pipeline::{Graph, Running, VideoFeed, other};
+use super::rung::{Encoding, Job};
 use super::session::{EVENTS_MAX, Event, init_gstreamer};
 use super::source_test::video_caps;
 use super::testcard::{Reading, TestCard};
@@ -71,7 +72,7 @@ fn measure(
     };
     let graph = Graph {
         rungs: vec![(0, &rung)],
-        effort,
+        marks: false,
         video: Some(VideoFeed::Raw(video_caps(SOURCE.0, SOURCE.1, (preset.fps, 1)))),
         tiers: Vec::new(),
         audio: None,
@@ -79,6 +80,23 @@ fn measure(
     let (sender, events) = sync_channel(EVENTS_MAX);
     let timeline = Arc::new(Mutex::new(Timeline::new(2_000_000)));
     let running = Running::start(&graph, &timeline, &sender)?;
+    let job = Job {
+        output: 0,
+        generation: 1,
+        settings: VideoSettings {
+            kbps: preset.video_kbps,
+            pixel_rate: u64::from(preset.width) * u64::from(preset.height) * u64::from(preset.fps),
+            effort,
+        },
+        size: (preset.width, preset.height),
+        fps: (preset.fps, 1),
+        thin_to: None,
+    };
+    let encoding = Encoding::start(job, best_video()?, &timeline, &sender)?;
+    for (_, outlet) in &running.outlets {
+        outlet.switch(0, Some(encoding));
+        break;
+    }
     let Some(feed) = &running.video else { return Err(other("the trial has no input".into())) };
     let (began, cpu_began) = (Instant::now(), cpu_seconds()?);
     let (mut pushed, mut done) = (0u32, 0u32);
@@ -86,7 +104,7 @@ fn measure(
         while pushed < frames && feed.is_full() || pushed == frames {
             match events.recv_timeout(POINT_MAX.saturating_sub(began.elapsed())) {
                 Ok(Event::Coded(_)) => done += 1,
-                Ok(Event::OutputEnded) | Err(RecvTimeoutError::Timeout) => break,
+                Ok(Event::OutputEnded { .. }) | Err(RecvTimeoutError::Timeout) => break,
                 Ok(_) => {}
                 Err(RecvTimeoutError::Disconnected) => {
                     return Err(other("the trial stopped".into()));

@@ -89,6 +89,8 @@ fn start() -> Start {
         part_us: 500_000,
         segment_us: 2_000_000,
         keyframe_max_us: 2_200_000,
+        orders: Vec::new(),
+        marks: false,
         trial: None,
     }
 }

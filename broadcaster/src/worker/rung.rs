@@ -1,0 +1,422 @@
+//! One rung's encoder: a small graph of its own behind an [`Outlet`], so that it can be stopped,
+//! started and replaced while the other rungs go on.
+//!
+//! ```text
+//! pictures of the rung's size ─► Outlet ─► appsrc ! [upload] ! encoder [! h264parse] ! appsink
+//! ```
+//!
+//! An outlet opens and shuts with the first frame of a segment. It never leaves out a frame by
+//! itself and never waits: whether a frame goes to all open outlets or to none is decided before
+//! the pictures are scaled (see [`super::pipeline`]), so that all rungs miss the same frames and
+//! an encoder that hangs holds up nobody.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use gst::prelude::*;
+
+use super::cut::{Thinner, Timeline};
+use super::encoder::{VideoEncoder, VideoSettings};
+use super::ipc::Failed;
+use super::pipeline::{bug, coded, link, other};
+use super::session::Event;
+use super::testcard;
+
+/// How far an encoder may be behind before frames are left out, in milliseconds: rides out the
+/// pauses of a busy machine, and is the most that encoding ever adds to latency.
+const BEHIND_MS_MAX: u64 = 500;
+
+/// Frames that may wait for an encoder, in bytes: large pictures may wait for less long.
+const BEHIND_BYTES_MAX: u64 = 64 << 20;
+
+/// Fewer frames than this in the queue would leave the encoder idle between two of them.
+const BEHIND_FRAMES_MIN: u64 = 3;
+
+/// Which encoding of a rung a frame comes from: what an abandoned one still says does not count.
+pub type Generation = u32;
+
+/// What an encoder is made for.
+#[derive(Clone, Copy, Debug)]
+pub struct Job {
+    /// The number its frames are sent under.
+    pub output: usize,
+    /// Which encoding of that output this is.
+    pub generation: Generation,
+    /// What the encoder is asked to do.
+    pub settings: VideoSettings,
+    /// Size of the pictures, in pixels.
+    pub size: (u32, u32),
+    /// Their rate, in frames per second.
+    pub fps: (u32, u32),
+    /// The rate that is left of it; `None` keeps every frame.
+    pub thin_to: Option<(u32, u32)>,
+}
+
+/// A running encoder. Dropping it stops it, which takes as long as its driver likes: see
+/// [`Encoding::abandon`].
+#[derive(Debug)]
+pub struct Encoding {
+    pipeline: gst::Pipeline,
+    source: gst_app::AppSrc,
+    frames_max: u64,
+    has_caps: bool,
+    thin_to: Option<(u32, u32)>,
+    thinner: Option<Thinner>,
+    segment: Option<u32>,
+    progress: Arc<Progress>,
+}
+
+/// What an encoder has done so far.
+#[derive(Debug, Default)]
+pub struct Progress {
+    frames: AtomicU64,
+    cpu_us: AtomicU64,
+}
+
+impl Progress {
+    /// Frames it gave.
+    pub fn frames(&self) -> u64 {
+        self.frames.load(Ordering::Relaxed)
+    }
+
+    /// Processor time of its thread, in microseconds. An encoder with threads of its own uses more.
+    pub fn cpu_us(&self) -> u64 {
+        self.cpu_us.load(Ordering::Relaxed)
+    }
+}
+
+impl Encoding {
+    /// Builds and starts an encoder. It reports its frames as [`Event::Coded`].
+    ///
+    /// # Errors
+    /// When an element is missing or does not start.
+    pub fn start(
+        job: Job,
+        choice: &VideoEncoder,
+        timeline: &Arc<Mutex<Timeline>>,
+        events: &SyncSender<Event>,
+    ) -> Result<Self, Failed> {
+        let pipeline = gst::Pipeline::new();
+        let source = gst_app::AppSrc::builder()
+            .name(format!("in-{}", job.output))
+            .format(gst::Format::Time)
+            // Bounded by frames: nothing is admitted while an encoder is full.
+            .max_bytes(0)
+            .build();
+        let mut chain: Vec<gst::Element> = vec![source.clone().upcast()];
+        chain.extend(choice.make_chain(job.settings)?);
+        let progress = Arc::new(Progress::default());
+        chain.push(sink(job, &progress, events).upcast());
+        for element in &chain {
+            pipeline.add(element).map_err(bug)?;
+        }
+        link(&chain.iter().collect::<Vec<_>>())?;
+        force_keys(&source, timeline, &progress)?;
+        let encoding = Self {
+            pipeline,
+            source,
+            frames_max: frames_max(job),
+            has_caps: false,
+            thin_to: job.thin_to,
+            thinner: job.thin_to.map(Thinner::new),
+            segment: None,
+            progress,
+        };
+        encoding.pipeline.set_state(gst::State::Playing).map_err(|_| {
+            let why = format!("{} does not start", choice.element);
+            encoding.failure().unwrap_or_else(|| other(why))
+        })?;
+        Ok(encoding)
+    }
+
+    /// Hands it a picture of session time `pts_ns`, which belongs to `segment`.
+    fn push(&mut self, sample: &gst::Sample, pts_ns: u64, segment: u32, mark: Option<u8>) {
+        let first = self.segment.replace(segment) != Some(segment);
+        if self.thinner.as_mut().is_some_and(|thinner| !thinner.keep(pts_ns, first)) {
+            return;
+        }
+        let Some(mut buffer) = sample.buffer_owned() else { return };
+        if !self.has_caps {
+            let mut caps = sample.caps().map(|c| c.to_owned());
+            if let (Some(caps), Some((fps, per))) = (&mut caps, self.thin_to) {
+                let rate = gst::Fraction::new(fps as i32, per.max(1) as i32);
+                caps.make_mut().set("framerate", rate);
+            }
+            self.source.set_caps(caps.as_ref());
+            self.has_caps = true;
+        }
+        if let Some(mark) = mark {
+            buffer = marked(buffer, sample.caps(), mark);
+        }
+        // Refused only when the encoder has failed, which its bus says.
+        let _ = self.source.push_buffer(buffer);
+    }
+
+    /// Whether it has room for another picture.
+    fn has_room(&self) -> bool {
+        self.source.current_level_buffers() < self.frames_max
+    }
+
+    /// Frames that wait for it.
+    pub fn waiting(&self) -> u64 {
+        self.source.current_level_buffers()
+    }
+
+    /// What it has done.
+    pub fn progress(&self) -> &Arc<Progress> {
+        &self.progress
+    }
+
+    /// Says that no more pictures come; [`Event::OutputEnded`] follows its last frame.
+    pub fn finish(&self) {
+        // Refused only when the encoder has failed, which its bus says.
+        let _ = self.source.end_of_stream();
+    }
+
+    /// What went wrong in it, if anything has.
+    pub fn failure(&self) -> Option<Failed> {
+        super::pipeline::failure_of(&self.pipeline)
+    }
+
+    /// Gets rid of it without waiting for it to stop.
+    pub fn abandon(self) {
+        // Without a thread to spare it is stopped here, which may take a moment.
+        let _ =
+            std::thread::Builder::new().name("encoder-end".to_owned()).spawn(move || drop(self));
+    }
+}
+
+impl Drop for Encoding {
+    fn drop(&mut self) {
+        // Stopping cannot fail in a way that leaves anything to do.
+        let _ = self.pipeline.set_state(gst::State::Null);
+    }
+}
+
+fn frames_max(job: Job) -> u64 {
+    let by_time = u64::from(job.fps.0) * BEHIND_MS_MAX / 1000 / u64::from(job.fps.1.max(1));
+    // Planar 4:2:0.
+    let frame_bytes = u64::from(job.size.0) * u64::from(job.size.1) * 3 / 2;
+    by_time.min(BEHIND_BYTES_MAX / frame_bytes.max(1)).max(BEHIND_FRAMES_MIN)
+}
+
+fn sink(job: Job, progress: &Arc<Progress>, events: &SyncSender<Event>) -> gst_app::AppSink {
+    let (events, ended) = (events.clone(), events.clone());
+    let progress = Arc::clone(progress);
+    let (output, generation) = (job.output, job.generation);
+    let mut configured = false;
+    let callbacks = gst_app::AppSinkCallbacks::builder()
+        .new_sample(move |sink| {
+            let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
+            progress.frames.fetch_add(1, Ordering::Relaxed);
+            let Some(mut coded) = coded(output, generation, &sample) else {
+                return Ok(gst::FlowSuccess::Ok);
+            };
+            if configured {
+                coded.config = None;
+            }
+            configured |= coded.config.is_some();
+            // Waits while the session is busy, which bounds everything before it.
+            events.send(Event::Coded(coded)).map_err(|_| gst::FlowError::Eos)?;
+            Ok(gst::FlowSuccess::Ok)
+        })
+        .eos(move |_| {
+            // Nobody is listening when the session is already over.
+            let _ = ended.send(Event::OutputEnded { output, generation });
+        })
+        .build();
+    let caps = gst::Caps::builder("video/x-h264")
+        .field("stream-format", "avc")
+        .field("alignment", "au")
+        .build();
+    gst_app::AppSink::builder()
+        .name(format!("out-{output}"))
+        .caps(&caps)
+        .sync(false)
+        .async_(false)
+        .enable_last_sample(false)
+        .callbacks(callbacks)
+        .build()
+}
+
+/// Asks the encoder for a key frame where a segment begins, and counts what it costs: the elements
+/// of one rung run in one thread, which comes back here when it is done with a picture.
+fn force_keys(
+    source: &gst_app::AppSrc,
+    timeline: &Arc<Mutex<Timeline>>,
+    progress: &Arc<Progress>,
+) -> Result<(), Failed> {
+    let pad = source.static_pad("src").ok_or_else(|| other("no src pad".to_owned()))?;
+    // The first frame is a key frame without being asked for.
+    let (timeline, segment) = (Arc::clone(timeline), AtomicU32::new(u32::MAX));
+    let progress = Arc::clone(progress);
+    pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
+        progress.cpu_us.store(thread_cpu_us(), Ordering::Relaxed);
+        let Some(pts) = info.buffer().and_then(|b| b.pts()) else {
+            return gst::PadProbeReturn::Ok;
+        };
+        let of_frame = lock(&timeline).segment_of(pts.useconds());
+        if segment.swap(of_frame, Ordering::Relaxed) < of_frame {
+            let event = gst_video::DownstreamForceKeyUnitEvent::builder()
+                .timestamp(pts)
+                .running_time(pts)
+                .all_headers(false)
+                .count(of_frame)
+                .build();
+            pad.push_event(event);
+        }
+        gst::PadProbeReturn::Ok
+    });
+    Ok(())
+}
+
+/// Processor time of the calling thread so far, in microseconds.
+fn thread_cpu_us() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1000
+}
+
+/// Where the pictures of one rung come out of the graph that scales them.
+#[derive(Debug)]
+pub struct Outlet {
+    timeline: Arc<Mutex<Timeline>>,
+    gate: Mutex<Gate>,
+    /// For each size between the source and this rung, how many outlets need it.
+    sizes: Vec<Arc<AtomicUsize>>,
+    /// Drawn into every picture.
+    mark: Option<u8>,
+}
+
+#[derive(Debug, Default)]
+struct Gate {
+    current: Option<Encoding>,
+    /// What takes its place from this segment on.
+    next: Option<(u32, Option<Encoding>)>,
+    /// Works on its last pictures.
+    ending: Option<Encoding>,
+}
+
+impl Outlet {
+    /// A shut outlet. `sizes` counts, for each size that is scaled for it, the outlets that need
+    /// it. `mark` is drawn into every picture.
+    pub fn new(
+        timeline: Arc<Mutex<Timeline>>,
+        sizes: Vec<Arc<AtomicUsize>>,
+        mark: Option<u8>,
+    ) -> Self {
+        Self { timeline, gate: Mutex::default(), sizes, mark }
+    }
+
+    /// From the start of `segment` on, `next` gets the pictures, or nobody. What got them before
+    /// finishes what it has and reports its end.
+    pub fn switch(&self, segment: u32, next: Option<Encoding>) {
+        self.change(|gate| {
+            let unused = gate.next.replace((segment, next));
+            unused.and_then(|(_, unused)| unused)
+        });
+    }
+
+    /// Throws away every encoding at once.
+    pub fn cut(&self) {
+        self.change(|gate| {
+            gate.next = None;
+            gate.current.take()
+        });
+        self.forget_ended();
+    }
+
+    /// The encoding that was finishing has finished.
+    pub fn forget_ended(&self) {
+        let ended = self.gate().ending.take();
+        if let Some(ended) = ended {
+            ended.abandon();
+        }
+    }
+
+    /// Whether it can take another picture now; a shut one can take any number.
+    pub fn has_room(&self) -> bool {
+        self.gate().current.as_ref().is_none_or(Encoding::has_room)
+    }
+
+    /// Looks at the encoding that gets pictures, if there is one.
+    pub fn look<T>(&self, look: impl FnOnce(&Encoding) -> T) -> Option<T> {
+        self.gate().current.as_ref().map(look)
+    }
+
+    /// Says that no more pictures come to anybody.
+    pub fn finish(&self) {
+        if let Some(current) = &self.gate().current {
+            current.finish();
+        }
+    }
+
+    /// A picture of the rung's size.
+    pub(super) fn handle(&self, sample: &gst::Sample) {
+        let Some(pts) = sample.buffer().and_then(|b| b.pts()) else { return };
+        let segment = lock(&self.timeline).segment_of(pts.useconds());
+        let due = |gate: &Gate| gate.next.as_ref().is_some_and(|(at, _)| segment >= *at);
+        if due(&self.gate()) {
+            self.change(|gate| {
+                let next = gate.next.take().and_then(|(_, next)| next);
+                let old = std::mem::replace(&mut gate.current, next);
+                if let Some(old) = &old {
+                    old.finish();
+                }
+                std::mem::replace(&mut gate.ending, old)
+            });
+        }
+        if let Some(current) = &mut self.gate().current {
+            current.push(sample, pts.nseconds(), segment, self.mark);
+        }
+    }
+
+    /// Changes the gate, counts the sizes it needs anew and gets rid of what it gives back.
+    fn change(&self, change: impl FnOnce(&mut Gate) -> Option<Encoding>) {
+        let mut gate = self.gate();
+        let before = gate.needs_pictures();
+        let unused = change(&mut gate);
+        let after = gate.needs_pictures();
+        for size in &self.sizes {
+            match (before, after) {
+                (false, true) => drop(size.fetch_add(1, Ordering::Relaxed)),
+                (true, false) => drop(size.fetch_sub(1, Ordering::Relaxed)),
+                _ => {}
+            }
+        }
+        drop(gate);
+        if let Some(unused) = unused {
+            unused.abandon();
+        }
+    }
+
+    fn gate(&self) -> MutexGuard<'_, Gate> {
+        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Gate {
+    fn needs_pictures(&self) -> bool {
+        self.current.is_some() || self.next.as_ref().is_some_and(|(_, next)| next.is_some())
+    }
+}
+
+/// Draws a rung's number into a picture of its own.
+fn marked(mut buffer: gst::Buffer, caps: Option<&gst::CapsRef>, mark: u8) -> gst::Buffer {
+    let info = caps.and_then(|caps| gst_video::VideoInfo::from_caps(caps).ok());
+    if let Some(info) = info {
+        let picture = buffer.make_mut();
+        if let Ok(mut frame) = gst_video::VideoFrameRef::from_buffer_ref_writable(picture, &info) {
+            let stride = info.stride()[0] as usize;
+            let (width, height) = (info.width() as usize, info.height() as usize);
+            if let Ok(luma) = frame.plane_data_mut(0) {
+                testcard::draw_mark(luma, stride, width, height, mark);
+            }
+        }
+    }
+    buffer
+}
+
+fn lock(timeline: &Mutex<Timeline>) -> MutexGuard<'_, Timeline> {
+    timeline.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,411 @@
+//! The encoded video renditions of a session: which encoder makes each, and what happens when one
+//! is ordered off or to do less, or when its encoder fails.
+//!
+//! It promises that at most one encoder of a rung counts at a time: frames of one that was replaced
+//! come first, those of its successor wait for them, those of one that was cut off are ignored.
+
+use std::collections::VecDeque;
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex};
+
+use common::id::RenditionId;
+
+use super::cut::Timeline;
+use super::encoder::{Effort, VideoEncoder, VideoSettings};
+use super::ipc::{EncoderStatus, Failed, Lowered, Order};
+use super::ladder::PlannedRung;
+use super::pipeline::Coded;
+use super::rung::{Encoding, Generation, Job, Outlet};
+use super::session::Event;
+
+/// A hardware encoder with pictures waiting that gives none for this long hangs, in milliseconds:
+/// the others have lost nothing yet, since half a second of pictures may wait.
+const HARDWARE_HANGS_MS: u64 = 700;
+
+/// The same for its first frame, before which drivers load firmware.
+const HARDWARE_STARTS_MS: u64 = 3_000;
+
+/// The same for software, which does not hang: a machine that is this slow is paused.
+const SOFTWARE_HANGS_MS: u64 = 5_000;
+
+/// Frames of a new encoder that may wait for the last ones of the old: two seconds at 60 fps.
+const EARLY_MAX: usize = 128;
+
+/// What a session is told of its rungs when something became of one.
+#[derive(Debug)]
+pub struct Ended {
+    /// Frames of the successor that waited.
+    pub early: VecDeque<Coded>,
+    /// Whether the rung is off from here on.
+    pub off: bool,
+}
+
+/// What comes after a failed encoder.
+#[derive(Debug)]
+pub enum After {
+    /// This one, from the given segment on.
+    Next(&'static str),
+    /// Nothing is left to try.
+    Nothing,
+}
+
+/// The rungs of a session.
+#[derive(Debug)]
+pub struct Rungs {
+    rungs: Vec<Rung>,
+    effort: Effort,
+    timeline: Arc<Mutex<Timeline>>,
+    events: SyncSender<Event>,
+}
+
+#[derive(Debug)]
+struct Rung {
+    output: usize,
+    planned: PlannedRung,
+    outlet: Arc<Outlet>,
+    /// What can encode it, best first.
+    encoders: Vec<&'static VideoEncoder>,
+    /// Which of them does.
+    encoder: usize,
+    generation: Generation,
+    /// An older generation whose last frames are awaited.
+    before: Option<Generation>,
+    early: VecDeque<Coded>,
+    state: State,
+    ordered: (bool, Lowered),
+    stalled_ms: u64,
+    frames: u64,
+    /// Processor time of its earlier encoders, in microseconds.
+    cpu_us: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Made, with what was spared.
+    On(Lowered),
+    /// Ordered off; its last frames are awaited.
+    Ending,
+    /// Not made.
+    Off,
+    /// No encoder is left to try.
+    Failed,
+}
+
+impl Rungs {
+    /// No rungs.
+    pub fn new(timeline: Arc<Mutex<Timeline>>, events: SyncSender<Event>) -> Self {
+        Self { rungs: Vec::new(), effort: Effort::default(), timeline, events }
+    }
+
+    /// Takes up the rungs of a plan, none of them on yet. `encoders` gives what can make each, best
+    /// first.
+    pub fn plan(
+        &mut self,
+        effort: Effort,
+        rungs: impl IntoIterator<Item = (usize, PlannedRung, Arc<Outlet>)>,
+        encoders: &[Vec<&'static VideoEncoder>],
+    ) {
+        self.effort = effort;
+        let rung =
+            |(i, (output, planned, outlet)): (usize, (usize, PlannedRung, Arc<Outlet>))| Rung {
+                output,
+                planned,
+                outlet,
+                encoders: encoders.get(i).cloned().unwrap_or_default(),
+                encoder: 0,
+                generation: 0,
+                before: None,
+                early: VecDeque::new(),
+                state: State::Off,
+                ordered: (true, Lowered::No),
+                stalled_ms: 0,
+                frames: 0,
+                cpu_us: 0,
+            };
+        self.rungs = rungs.into_iter().enumerate().map(rung).collect();
+    }
+
+    /// Starts every rung with the first encoder that does start, from the first frame on: even
+    /// those ordered off, since a rendition's first frame tells what it is.
+    ///
+    /// # Errors
+    /// When no encoder of a rung starts.
+    pub fn start(&mut self) -> Result<(), Failed> {
+        for i in 0..self.rungs.len() {
+            let lowered = self.rungs[i].ordered.1;
+            self.open(i, 0, lowered)?;
+        }
+        Ok(())
+    }
+
+    /// Takes in orders. They take effect with [`Rungs::poll_orders`].
+    pub fn handle_orders(&mut self, orders: &[Order]) {
+        for order in orders {
+            if let Some(rung) = self.by_id(&order.rendition) {
+                rung.ordered = (order.on, order.lowered);
+            }
+        }
+    }
+
+    /// Carries out what was ordered, from `segment` on. Gives the outputs that get another encoder
+    /// there; until they have shown their configuration no further orders should be polled.
+    pub fn poll_orders(&mut self, segment: u32) -> Vec<usize> {
+        let mut opened = Vec::new();
+        for i in 0..self.rungs.len() {
+            let rung = &mut self.rungs[i];
+            let (on, lowered) = rung.ordered;
+            match rung.state {
+                State::On(_) if !on && rung.before.is_none() => {
+                    rung.outlet.switch(segment, None);
+                    rung.state = State::Ending;
+                }
+                State::On(now) if now != lowered && rung.before.is_none() => {
+                    let before = rung.generation;
+                    if self.open(i, segment, lowered).is_ok() {
+                        self.rungs[i].before = Some(before);
+                        opened.push(self.rungs[i].output);
+                    } else {
+                        self.rungs[i].ordered.1 = now;
+                    }
+                }
+                State::Off if on => match self.open(i, segment, lowered) {
+                    Ok(()) => opened.push(self.rungs[i].output),
+                    Err(failed) => {
+                        tracing::error!("{}", failed.message);
+                        self.rungs[i].state = State::Failed;
+                    }
+                },
+                // One that failed is tried again from the best encoder on when it is ordered off
+                // and on.
+                State::Failed if !on => {
+                    (rung.state, rung.encoder) = (State::Off, 0);
+                }
+                _ => {}
+            }
+        }
+        opened
+    }
+
+    /// Whether a coded frame counts now. `None`: it waits, or counts no more.
+    pub fn admit(&mut self, coded: Coded) -> Option<Coded> {
+        let Some(rung) = self.rungs.iter_mut().find(|r| r.output == coded.output) else {
+            return Some(coded);
+        };
+        if rung.before == Some(coded.generation) {
+            return Some(coded);
+        }
+        if rung.generation != coded.generation {
+            return None;
+        }
+        if rung.before.is_none() {
+            return Some(coded);
+        }
+        if rung.early.len() < EARLY_MAX {
+            rung.early.push_back(coded);
+        }
+        None
+    }
+
+    /// An encoder has given its last frame. `None`: one that does not count.
+    pub fn handle_ended(&mut self, output: usize, generation: Generation) -> Option<Ended> {
+        let rung = self.rungs.iter_mut().find(|r| r.output == output)?;
+        if rung.before == Some(generation) {
+            rung.before = None;
+            rung.outlet.forget_ended();
+            return Some(Ended { early: std::mem::take(&mut rung.early), off: false });
+        }
+        if rung.generation != generation || rung.state != State::Ending {
+            return None;
+        }
+        rung.outlet.cut();
+        rung.state = State::Off;
+        Some(Ended { early: VecDeque::new(), off: true })
+    }
+
+    /// Takes a rung off the air at once, before its first frame counted.
+    pub fn switch_off(&mut self, output: usize) {
+        if let Some(rung) = self.rungs.iter_mut().find(|r| r.output == output) {
+            rung.outlet.cut();
+            rung.generation += 1;
+            rung.state = State::Off;
+        }
+    }
+
+    /// Whether it was ordered not to be made.
+    pub fn is_ordered_off(&self, output: usize) -> bool {
+        self.rungs.iter().any(|r| r.output == output && !r.ordered.0)
+    }
+
+    /// The first encoder that failed or hangs, `elapsed_ms` after the last look.
+    pub fn poll_failure(&mut self, elapsed_ms: u64) -> Option<(usize, Failed)> {
+        for rung in &mut self.rungs {
+            if !matches!(rung.state, State::On(_) | State::Ending) {
+                continue;
+            }
+            if let Some(failed) = rung.failure(elapsed_ms) {
+                return Some((rung.output, failed));
+            }
+        }
+        None
+    }
+
+    /// Cuts off a failed encoder and starts the next one, from `segment` on.
+    pub fn replace(&mut self, output: usize, segment: u32) -> After {
+        let Some(i) = self.rungs.iter().position(|r| r.output == output) else {
+            return After::Nothing;
+        };
+        let rung = &mut self.rungs[i];
+        rung.outlet.cut();
+        rung.outlet.forget_ended();
+        (rung.before, rung.stalled_ms) = (None, 0);
+        rung.early.clear();
+        rung.generation += 1;
+        rung.encoder += 1;
+        let (on, lowered) = rung.ordered;
+        if !on {
+            rung.state = State::Off;
+            return After::Nothing;
+        }
+        match self.open(i, segment, lowered) {
+            Ok(()) => After::Next(self.rungs[i].element()),
+            Err(failed) => {
+                tracing::error!("{}", failed.message);
+                self.rungs[i].state = State::Failed;
+                After::Nothing
+            }
+        }
+    }
+
+    /// The element that encodes an output.
+    pub fn element(&self, output: usize) -> Option<&'static str> {
+        self.rungs.iter().find(|r| r.output == output).map(Rung::element)
+    }
+
+    /// The rate that an output is made at now.
+    pub fn fps(&self, output: usize) -> Option<(u32, u32)> {
+        let rung = self.rungs.iter().find(|r| r.output == output)?;
+        match rung.state {
+            State::On(Lowered::FrameRate) => rung.halved().or(rung.planned.fps),
+            _ => rung.planned.fps,
+        }
+    }
+
+    /// Whether an output is being made.
+    pub fn is_on(&self, output: usize) -> bool {
+        self.rungs.iter().any(|r| r.output == output && matches!(r.state, State::On(_)))
+    }
+
+    /// Whether an output is one of the rungs.
+    pub fn has(&self, output: usize) -> bool {
+        self.rungs.iter().any(|r| r.output == output)
+    }
+
+    /// Whether any is being made or about to end.
+    pub fn any_on(&self) -> bool {
+        self.rungs.iter().any(|r| matches!(r.state, State::On(_) | State::Ending))
+    }
+
+    /// Encoders whose end is awaited once nothing more comes.
+    pub fn running(&self) -> usize {
+        let alive = |r: &&Rung| r.outlet.look(|_| ()).is_some();
+        self.rungs.iter().filter(alive).count()
+    }
+
+    /// What the encoder of an output does.
+    pub fn status(&self, output: usize) -> EncoderStatus {
+        let Some(rung) = self.rungs.iter().find(|r| r.output == output) else {
+            return EncoderStatus::default();
+        };
+        let now = rung.outlet.look(|e| (e.progress().cpu_us(), e.waiting()));
+        let (cpu_us, waiting) = now.unwrap_or_default();
+        EncoderStatus { cpu_us: rung.cpu_us + cpu_us, waiting }
+    }
+
+    fn by_id(&mut self, id: &RenditionId) -> Option<&mut Rung> {
+        self.rungs.iter_mut().find(|r| r.planned.rung.id == *id)
+    }
+
+    /// Starts the first encoder that does, from the one whose turn it is.
+    fn open(&mut self, i: usize, segment: u32, lowered: Lowered) -> Result<(), Failed> {
+        let effort = if lowered == Lowered::No { self.effort } else { Effort::Ultrafast };
+        let rung = &mut self.rungs[i];
+        let mut last = None;
+        while let Some(encoder) = rung.encoders.get(rung.encoder) {
+            let job = rung.job(effort, lowered);
+            match Encoding::start(job, encoder, &self.timeline, &self.events) {
+                Ok(encoding) => {
+                    rung.cpu_us += rung.outlet.look(|e| e.progress().cpu_us()).unwrap_or(0);
+                    rung.outlet.switch(segment, Some(encoding));
+                    rung.generation = job.generation;
+                    (rung.state, rung.stalled_ms, rung.frames) = (State::On(lowered), 0, 0);
+                    return Ok(());
+                }
+                Err(failed) => {
+                    tracing::warn!(rendition = %rung.planned.rung.id, "{}", failed.message);
+                    last = Some(failed);
+                    rung.encoder += 1;
+                }
+            }
+        }
+        let none = || {
+            super::pipeline::other(format!("'{}': no encoder is left to try", rung.planned.rung.id))
+        };
+        Err(last.unwrap_or_else(none))
+    }
+}
+
+impl Rung {
+    fn job(&self, effort: Effort, lowered: Lowered) -> Job {
+        let planned = &self.planned;
+        let full = planned.fps.unwrap_or((30, 1));
+        let thin_to = self.halved().filter(|_| lowered == Lowered::FrameRate);
+        let (fps, per) = thin_to.unwrap_or(full);
+        let pixels = u64::from(planned.width) * u64::from(planned.height);
+        Job {
+            output: self.output,
+            generation: self.generation + 1,
+            settings: VideoSettings {
+                kbps: planned.rung.video_kbps,
+                pixel_rate: pixels * u64::from(fps) / u64::from(per.max(1)),
+                effort,
+            },
+            size: (planned.width, planned.height),
+            fps: (fps, per),
+            thin_to,
+        }
+    }
+
+    /// Half its frame rate, when it has one to halve.
+    fn halved(&self) -> Option<(u32, u32)> {
+        let (fps, per) = self.planned.fps?;
+        Some((fps, per * 2)).filter(|_| fps > 20 * per)
+    }
+
+    fn element(&self) -> &'static str {
+        self.encoders.get(self.encoder).map_or("none", |e| e.element)
+    }
+
+    fn failure(&mut self, elapsed_ms: u64) -> Option<Failed> {
+        let (failed, waiting, frames) = self.outlet.look(|encoding| {
+            (encoding.failure(), encoding.waiting(), encoding.progress().frames())
+        })?;
+        if failed.is_some() {
+            return failed;
+        }
+        if waiting == 0 || frames != self.frames {
+            (self.stalled_ms, self.frames) = (0, frames);
+            return None;
+        }
+        // A pause of the whole machine is not the encoder's.
+        self.stalled_ms += elapsed_ms.min(100);
+        let hardware = self.encoders.get(self.encoder).is_some_and(|e| e.is_hardware());
+        let patience_ms = match (hardware, frames) {
+            (true, 0) => HARDWARE_STARTS_MS,
+            (true, _) => HARDWARE_HANGS_MS,
+            (false, _) => SOFTWARE_HANGS_MS,
+        };
+        (self.stalled_ms >= patience_ms).then(|| {
+            super::pipeline::other(format!("{} gave no frame for {patience_ms} ms", self.element()))
+        })
+    }
+}

@@ -1,0 +1,158 @@
+//! What goes around the graph without being decoded: `source`, and audio that fits as it is.
+
+use std::sync::atomic::Ordering;
+
+use super::switch::SWITCHED_OFF;
+use super::{Session, init_gstreamer, input, lock};
+use crate::worker::cut::{SourceCut, SourceCuts};
+use crate::worker::ipc::{Failed, Report};
+use crate::worker::pipeline::{Graph, Running, VideoFeed, can_make_stills, other};
+use crate::worker::source_push::Placed;
+
+/// What goes around the graph without being decoded.
+#[derive(Default)]
+pub(super) struct Passthrough {
+    /// Rendition number of `source` and where it is cut.
+    pub(super) video: Option<(usize, SourceCuts)>,
+    /// Whether `source` is ordered off, and whether it is: it changes with its segments.
+    pub(super) ordered_off: bool,
+    pub(super) is_off: bool,
+    /// Rendition number of audio that is passed through.
+    pub(super) audio: Option<usize>,
+    /// Whether frames are left out of the graph until the next key frame.
+    pub(super) skipping: bool,
+    /// Takes stills from key frames where nothing else is decoded.
+    pub(super) stills: Option<Running>,
+}
+
+impl Session {
+    /// Takes poster pictures from what is not decoded for anything else. A stream goes on without
+    /// them.
+    pub(super) fn start_stills(&mut self, video: VideoFeed) {
+        let graph = Graph {
+            rungs: Vec::new(),
+            marks: false,
+            video: Some(video),
+            tiers: Vec::new(),
+            audio: None,
+        };
+        let started = init_gstreamer().and_then(|()| {
+            if !can_make_stills() {
+                return Err(other("the element jpegenc is missing".to_owned()));
+            }
+            Running::start(&graph, &self.timeline, &self.sender)
+        });
+        match started {
+            Ok(stills) => self.pass.stills = Some(stills),
+            Err(failed) => tracing::info!("no poster pictures: {}", failed.message),
+        }
+    }
+
+    pub(super) fn handle_placed(
+        &mut self,
+        placed: Placed,
+        emit: &mut dyn FnMut(Report) -> bool,
+    ) -> Result<(), Failed> {
+        self.pulse.source_us.fetch_max(placed.pts_ns / 1000, Ordering::Relaxed);
+        if placed.is_video {
+            self.cut_source(&placed, emit)?;
+            let feed = self.graph.as_ref().and_then(|g| g.video.as_ref());
+            if let Some(feed) = feed {
+                self.pass.skipping &= !placed.key;
+                if !self.rungs.any_on() && !placed.key {
+                    // Key frames alone give stills while nothing is encoded.
+                    self.pass.skipping = true;
+                } else if self.pass.skipping || !feed.push(placed.buffer()) {
+                    self.pass.skipping = true;
+                    self.pulse.dropped.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            let stills = self.pass.stills.as_ref().and_then(|s| s.video.as_ref());
+            if let (Some(feed), true) = (stills, placed.key) {
+                // One that finds no room is no loss.
+                feed.push(placed.buffer());
+            }
+            return Ok(());
+        }
+        if let Some(feed) = self.graph.as_ref().and_then(|g| g.audio.as_ref())
+            && !feed.push(placed.buffer())
+        {
+            self.pulse.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        if let Some(rendition) = self.pass.audio.and_then(|i| self.renditions.get_mut(i)) {
+            rendition.handle_audio(placed.pts_ns, placed.data);
+        }
+        Ok(())
+    }
+
+    /// Cuts `source` at its key frames and tells the other renditions where.
+    fn cut_source(
+        &mut self,
+        placed: &Placed,
+        emit: &mut dyn FnMut(Report) -> bool,
+    ) -> Result<(), Failed> {
+        let Some((i, cuts)) = &mut self.pass.video else { return Ok(()) };
+        let i = *i;
+        let pts_us = placed.pts_ns / 1000;
+        let mut boundary = false;
+        let mut timeline = lock(&self.timeline);
+        match cuts.see(pts_us, placed.key) {
+            SourceCut::Cut => {
+                timeline.mark(pts_us);
+                boundary = true;
+            }
+            SourceCut::Continue => {}
+            SourceCut::TooLong(distance_us) => {
+                timeline.cut_by_frames(pts_us);
+                drop(timeline);
+                return self.withdraw_source(i, distance_us, emit);
+            }
+        }
+        timeline.seen(pts_us);
+        if boundary && self.pass.is_off != self.pass.ordered_off {
+            self.pass.is_off = self.pass.ordered_off;
+            if self.pass.is_off {
+                drop(timeline);
+                self.finish_rendition(i, emit)?;
+                self.withdraw(i, SWITCHED_OFF.to_owned(), false, emit);
+                return Ok(());
+            }
+        }
+        if self.pass.is_off {
+            return Ok(());
+        }
+        let Some(rendition) = self.renditions.get_mut(i) else { return Ok(()) };
+        let times = (placed.pts_ns, placed.dts_ns);
+        let parts = rendition.handle_video(&timeline, times, placed.key, placed.data.clone());
+        drop(timeline);
+        self.send(i, parts.map_err(|e| other(e.to_string()))?, emit);
+        Ok(())
+    }
+
+    fn withdraw_source(
+        &mut self,
+        i: usize,
+        distance_us: u64,
+        emit: &mut dyn FnMut(Report) -> bool,
+    ) -> Result<(), Failed> {
+        let (seconds, most) =
+            (distance_us as f64 / 1e6, f64::from(self.start.keyframe_max_us) / 1e6);
+        let advice = format!(
+            "set 'Keyframe Interval' to {} s in the encoder (OBS: Settings > Output > Streaming)",
+            self.start.segment_us / 1_000_000
+        );
+        if self.graph.as_ref().is_none_or(|g| g.video.is_none()) {
+            return Err(input(format!(
+                "key frames are more than {seconds:.1} s apart, passthrough needs {most:.1} s: {advice}"
+            )));
+        }
+        let note = format!(
+            "'source' is withdrawn, its key frames are more than {seconds:.1} s apart and it needs {most:.1} s: {advice}"
+        );
+        tracing::warn!("{note}");
+        self.pass.video = None;
+        self.finish_rendition(i, emit)?;
+        self.withdraw(i, note, true, emit);
+        Ok(())
+    }
+}

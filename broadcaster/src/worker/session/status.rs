@@ -1,0 +1,101 @@
+//! The session's pulse: what it reports about once a second.
+
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use super::Session;
+use crate::worker::ipc::{EncoderStatus, Status};
+use crate::worker::pipeline::Feed;
+
+/// What the last pulse said, to tell what happened since.
+pub(super) struct StatusClock {
+    pub(super) last: Instant,
+    /// Bytes that came in since.
+    pub(super) bytes: u64,
+    bitrate: u64,
+    frames: Frames,
+}
+
+/// What became of the source's frames so far.
+#[derive(Clone, Copy, Default)]
+struct Frames {
+    /// Encoded for every rung.
+    done: u64,
+    /// On their way.
+    waiting: u64,
+    left_out: u64,
+}
+
+impl Frames {
+    /// Frames done for each that came since `before`; `None` when none came.
+    fn speed_since(self, before: Self) -> Option<f64> {
+        let came = |f: Self| f.done + f.waiting + f.left_out;
+        let (done, due) =
+            (self.done.saturating_sub(before.done), came(self) as i64 - came(before) as i64);
+        (due > 0).then(|| done as f64 / due as f64)
+    }
+}
+
+impl StatusClock {
+    pub(super) fn new() -> Self {
+        Self { last: Instant::now(), bytes: 0, bitrate: 0, frames: Frames::default() }
+    }
+}
+
+impl Session {
+    pub(super) fn poll_status(&mut self) -> Status {
+        let elapsed = self.status.last.elapsed().as_secs_f64().max(0.001);
+        let now = (self.status.bytes as f64 * 8.0 / elapsed) as u64;
+        // A few seconds' mean: key frames make single seconds jump.
+        self.status.bitrate =
+            if self.status.bitrate == 0 { now } else { (self.status.bitrate * 3 + now) / 4 };
+        (self.status.bytes, self.status.last) = (0, Instant::now());
+        let source_us = self.pulse.source_us.load(Ordering::Relaxed);
+        let (keyframe_distance_us, b_frames) =
+            self.intake.as_ref().map_or((0, false), |i| (i.key_distance_us(), i.has_b_frames()));
+        let now = self.frames();
+        let before = std::mem::replace(&mut self.status.frames, now);
+        let speed = if self.rungs.any_on() { now.speed_since(before) } else { None };
+        Status {
+            source_us,
+            frames_dropped: now.left_out,
+            bitrate_in: self.status.bitrate,
+            keyframe_distance_us,
+            b_frames,
+            lag_us: (self.renditions.iter().enumerate())
+                .map(|(i, r)| match self.is_made(i) {
+                    true => source_us.saturating_sub(r.newest_us()),
+                    false => 0,
+                })
+                .collect(),
+            speed,
+            cpu_us: process_cpu_us(),
+            encoders: self.encoders(),
+        }
+    }
+
+    fn frames(&self) -> Frames {
+        let dropped = self.pulse.dropped.load(Ordering::Relaxed);
+        let Some(graph) = &self.graph else {
+            return Frames { left_out: dropped, ..Frames::default() };
+        };
+        let (admitted, left_out) = (&graph.admission.admitted, &graph.admission.left_out);
+        let waiting = (0..self.renditions.len()).map(|i| self.rungs.status(i).waiting).max();
+        let waiting = waiting.unwrap_or(0);
+        Frames {
+            done: admitted.load(Ordering::Relaxed).saturating_sub(waiting),
+            waiting: waiting + graph.video.as_ref().map_or(0, Feed::waiting),
+            left_out: dropped + left_out.load(Ordering::Relaxed),
+        }
+    }
+
+    fn encoders(&self) -> Vec<EncoderStatus> {
+        (0..self.renditions.len()).map(|i| self.rungs.status(i)).collect()
+    }
+}
+
+/// Processor time of this process so far, in microseconds.
+fn process_cpu_us() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1000
+}

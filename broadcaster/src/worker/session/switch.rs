@@ -1,0 +1,257 @@
+//! Coded frames on their way to parts, and renditions that are switched off, on or over to another
+//! encoder while the session goes on.
+
+use common::rendition::Kind;
+
+use super::{Session, input, lock};
+use crate::worker::barrier::Barrier;
+use crate::worker::ipc::{Changed, Failed, Order, Part, Report, Withdrawn};
+use crate::worker::pipeline::{Coded, other};
+use crate::worker::rungs::After;
+
+/// What a worker says of a rendition that was ordered off; the broadcaster knows why.
+pub(super) const SWITCHED_OFF: &str = "switched off";
+
+impl Session {
+    /// Takes in orders; they take effect at the next segment.
+    pub(super) fn handle_orders(&mut self, orders: &[Order]) {
+        for order in orders {
+            // Those that come before the source is known wait for the plan.
+            self.start.orders.retain(|before| before.rendition != order.rendition);
+            self.start.orders.push(order.clone());
+        }
+        self.rungs.handle_orders(orders);
+        let source = self.pass.video.as_ref().and_then(|(i, _)| self.renditions.get(*i));
+        let of_source = source.and_then(|s| orders.iter().find(|o| o.rendition == s.made.id));
+        if let Some(order) = of_source {
+            self.pass.ordered_off = !order.on;
+        }
+    }
+
+    /// Carries out what was ordered, unless an earlier order is still being carried out.
+    pub(super) fn poll_orders(&mut self) {
+        if !self.ready_sent || self.barrier.is_some() || self.draining.is_some() {
+            return;
+        }
+        let segment = self.next_segment();
+        let opened = self.rungs.poll_orders(segment);
+        if !opened.is_empty() {
+            self.barrier = Some(Barrier::new(segment, opened));
+        }
+    }
+
+    /// Takes a coded frame of the graph.
+    pub(super) fn handle_coded(
+        &mut self,
+        coded: Coded,
+        emit: &mut dyn FnMut(Report) -> bool,
+    ) -> Result<(), Failed> {
+        match self.rungs.admit(coded) {
+            Some(coded) => self.handle_admitted(coded, emit),
+            None => Ok(()),
+        }
+    }
+
+    fn handle_admitted(
+        &mut self,
+        coded: Coded,
+        emit: &mut dyn FnMut(Report) -> bool,
+    ) -> Result<(), Failed> {
+        if let Some(config) = &coded.config {
+            self.configure(coded.output, config)?;
+            if !self.ready_sent && self.rungs.is_ordered_off(coded.output) {
+                self.rungs.switch_off(coded.output);
+                self.withdraw(coded.output, SWITCHED_OFF.to_owned(), false, emit);
+                return Ok(());
+            }
+        }
+        let Some(rendition) = self.renditions.get_mut(coded.output) else { return Ok(()) };
+        match rendition.made.kind {
+            Kind::Video => {
+                let times = (coded.pts_ns, coded.pts_ns);
+                let timeline = lock(&self.timeline);
+                let parts = rendition.handle_video(&timeline, times, coded.key, coded.data);
+                drop(timeline);
+                let parts = parts.map_err(|e| other(e.to_string()))?;
+                self.send(coded.output, parts, emit);
+            }
+            Kind::Audio => rendition.handle_audio(coded.pts_ns, coded.data),
+        }
+        Ok(())
+    }
+
+    /// An encoder has given its last frame.
+    pub(super) fn handle_output_ended(
+        &mut self,
+        output: usize,
+        generation: u32,
+        emit: &mut dyn FnMut(Report) -> bool,
+    ) -> Result<(), Failed> {
+        if let Some(ended) = self.rungs.handle_ended(output, generation) {
+            for coded in ended.early {
+                self.handle_admitted(coded, emit)?;
+            }
+            if ended.off {
+                self.finish_rendition(output, emit)?;
+                self.withdraw(output, SWITCHED_OFF.to_owned(), false, emit);
+            }
+            if self.draining.is_none() {
+                return Ok(());
+            }
+        }
+        if let Some(drain) = &mut self.draining {
+            drain.outputs_left = drain.outputs_left.saturating_sub(1);
+        }
+        Ok(())
+    }
+
+    /// Looks for encoders that failed; each is replaced by the next that may do, or its rendition
+    /// ends.
+    pub(super) fn poll_failures(
+        &mut self,
+        elapsed_ms: u64,
+        emit: &mut dyn FnMut(Report) -> bool,
+    ) -> Result<(), Failed> {
+        while let Some((output, failed)) = self.rungs.poll_failure(elapsed_ms) {
+            let Some(id) = self.renditions.get(output).map(|r| r.made.id.clone()) else {
+                return Err(failed);
+            };
+            let element = self.rungs.element(output).unwrap_or("none");
+            let others = (0..self.renditions.len()).any(|i| {
+                i != output && self.is_made(i) && self.renditions[i].made.kind == Kind::Video
+            });
+            // A part that was begun is all there is of its segment.
+            self.finish_rendition(output, emit)?;
+            if self.barrier.is_some() {
+                self.fall(emit);
+            }
+            let segment = self.next_segment();
+            let why = format!("'{id}': {element} failed: {}", failed.message);
+            let note = match self.rungs.replace(output, segment) {
+                After::Next(next) => {
+                    if self.ready_sent {
+                        self.barrier = Some(Barrier::new(segment, [output]));
+                    }
+                    format!("{why}; {next} goes on")
+                }
+                After::Nothing if others => format!("{why}; no other encoder is left"),
+                After::Nothing => return Err(failed),
+            };
+            tracing::warn!(rendition = %id, "{note}");
+            if others && self.ready_sent {
+                self.withdraw(output, note, true, emit);
+            } else {
+                self.notes.push(note);
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets go on what the barrier held, when it is time.
+    pub(super) fn poll_barrier(&mut self, emit: &mut dyn FnMut(Report) -> bool) {
+        let now_ms = self.began.elapsed().as_millis() as u64;
+        let made = (0..self.renditions.len()).filter(|i| self.is_made(*i));
+        if self.barrier.as_ref().is_some_and(|barrier| barrier.falls(now_ms, made)) {
+            self.fall(emit);
+        }
+    }
+
+    /// Lets go on what the barrier holds.
+    pub(super) fn fall(&mut self, emit: &mut dyn FnMut(Report) -> bool) {
+        let Some(barrier) = self.barrier.take() else { return };
+        let segment = barrier.segment();
+        let (changed, held) = barrier.open();
+        let renditions: Vec<_> = changed
+            .into_iter()
+            .filter_map(|i| Some((i as u8, self.renditions.get(i)?.made.clone())))
+            .collect();
+        if !renditions.is_empty() {
+            self.report(Report::Changed(Changed { segment, renditions }), emit);
+        }
+        for part in held {
+            self.report(Report::Part(part), emit);
+        }
+    }
+
+    /// A rendition's decoder configuration has come.
+    pub(super) fn configure(&mut self, i: usize, config: &[u8]) -> Result<(), Failed> {
+        let element = self.rungs.element(i);
+        let fps = self.rungs.fps(i);
+        let Some(rendition) = self.renditions.get_mut(i) else { return Ok(()) };
+        let before = rendition.made.init.clone();
+        if !before.is_empty() && !self.rungs.has(i) {
+            return Ok(());
+        }
+        rendition.handle_config(config).map_err(|e| input(e.to_string()))?;
+        if let Some(element) = element {
+            rendition.made.encoder = element.to_owned();
+        }
+        if let Some(fps) = fps {
+            rendition.made.fps = fps;
+        }
+        if let Some(barrier) = &mut self.barrier {
+            barrier.handle_config(i, rendition.made.init != before);
+        }
+        Ok(())
+    }
+
+    /// Sends the parts of a rendition, or holds them back.
+    pub(super) fn send(
+        &mut self,
+        i: usize,
+        parts: Vec<Part>,
+        emit: &mut dyn FnMut(Report) -> bool,
+    ) {
+        let now_ms = self.began.elapsed().as_millis() as u64;
+        for part in parts {
+            let part = Part { rendition: i as u8, ..part };
+            let passes = match &mut self.barrier {
+                Some(barrier) => barrier.hold(now_ms, part),
+                None => Some(part),
+            };
+            if let Some(part) = passes {
+                self.report(Report::Part(part), emit);
+            }
+        }
+    }
+
+    /// Sends what a rendition has begun as the last part of its segment.
+    pub(super) fn finish_rendition(
+        &mut self,
+        i: usize,
+        emit: &mut dyn FnMut(Report) -> bool,
+    ) -> Result<(), Failed> {
+        let Some(rendition) = self.renditions.get_mut(i) else { return Ok(()) };
+        let last = rendition.finish().map_err(|e| other(e.to_string()))?;
+        self.send(i, last.into_iter().collect(), emit);
+        Ok(())
+    }
+
+    pub(super) fn withdraw(
+        &mut self,
+        i: usize,
+        note: String,
+        failed: bool,
+        emit: &mut dyn FnMut(Report) -> bool,
+    ) {
+        self.report(Report::Withdrawn(Withdrawn { rendition: i as u8, note, failed }), emit);
+    }
+
+    /// Whether a rendition is being made now.
+    pub(super) fn is_made(&self, i: usize) -> bool {
+        if self.rungs.has(i) {
+            return self.rungs.is_on(i);
+        }
+        let is_source = self.source_index == Some(i);
+        !is_source || (self.pass.video.is_some() && !self.pass.is_off)
+    }
+
+    /// The first segment of which no frame has been seen.
+    fn next_segment(&self) -> u32 {
+        let timeline = lock(&self.timeline);
+        match timeline.seen_us() {
+            Some(seen_us) => timeline.segment_of(seen_us) + 1,
+            None => 0,
+        }
+    }
+}
