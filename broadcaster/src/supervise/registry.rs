@@ -342,6 +342,8 @@ impl Registry {
                 segment_us: self.config.segment_ms * 1000,
                 keyframe_max_us: self.config.segment_ms * 1000 + KEYFRAME_SLACK_US,
                 trial: None,
+                encoders: Vec::new(),
+                encoding_refused: None,
             },
             policy,
             dir: self.spool.stream_dir(&entry.name),

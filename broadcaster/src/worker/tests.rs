@@ -35,6 +35,8 @@ impl Session {
             segment_us: 2_000_000,
             keyframe_max_us: 2_200_000,
             trial: None,
+            encoders: Vec::new(),
+            encoding_refused: None,
         };
         let (events, receiver) = sync_channel(EVENTS_MAX);
         let (emit, reports) = channel();

@@ -90,6 +90,8 @@ fn start() -> Start {
         segment_us: 2_000_000,
         keyframe_max_us: 2_200_000,
         trial: None,
+        encoders: Vec::new(),
+        encoding_refused: None,
     }
 }
 

@@ -181,6 +181,8 @@ impl Rig {
                 segment_us: 2_000_000,
                 keyframe_max_us: 2_200_000,
                 trial: None,
+                encoders: Vec::new(),
+                encoding_refused: None,
             },
             policy,
             dir: spool.stream_dir(&name),
