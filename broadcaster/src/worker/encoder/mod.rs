@@ -1,12 +1,14 @@
 //! The encoder elements that may make a rendition, best first, and how each is set up. Nothing
 //! else knows an encoder's name.
 //!
-//! Being in the list says nothing: a hardware element is used only when it was seen to work on this
-//! machine, and [`choice`] says which rung tries which.
+//! Being in the list says nothing: a hardware element is used only when [`attempt`] saw it work
+//! on this machine ([`verdict`]), and [`choice`] says which rung tries which.
 
+pub mod attempt;
 pub mod choice;
 mod hardware;
 mod software;
+pub mod verdict;
 
 use gst::prelude::*;
 
