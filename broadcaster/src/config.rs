@@ -3,8 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
+
+use crate::supervise::encoders::Preference;
 
 /// Every setting as it may be given; what is not given anywhere has the default of [`Config`].
 /// The keys of the file are the names of the flags with `_` for `-`.
@@ -75,6 +78,22 @@ pub struct Settings {
     /// Connections from one address, loopback excepted [default: 512]
     #[arg(long, env = "SHOAL_CONNECTIONS_PER_ADDRESS_MAX", value_name = "N")]
     pub connections_per_address_max: Option<usize>,
+    /// Encode with hardware where it works [default: true]
+    #[arg(
+        long,
+        env = "PREFER_HARDWARE_ENCODING",
+        value_name = "BOOL",
+        value_parser = BoolishValueParser::new(),
+    )]
+    pub prefer_hardware_encoding: Option<bool>,
+    /// Encode with software where hardware does not work or fails [default: true]
+    #[arg(
+        long,
+        env = "HARDWARE_ENCODER_FALLBACK",
+        value_name = "BOOL",
+        value_parser = BoolishValueParser::new(),
+    )]
+    pub hardware_encoder_fallback: Option<bool>,
 }
 
 /// Sharing between viewers.
@@ -130,6 +149,8 @@ pub struct Config {
     pub connections_max: usize,
     /// Connections from one address.
     pub connections_per_address_max: usize,
+    /// What encodes.
+    pub encoders: Preference,
 }
 
 /// A setting that cannot be used, in one line that says what to do.
@@ -199,6 +220,12 @@ impl Settings {
             connections_per_address_max: self
                 .connections_per_address_max
                 .or(file.connections_per_address_max),
+            prefer_hardware_encoding: self
+                .prefer_hardware_encoding
+                .or(file.prefer_hardware_encoding),
+            hardware_encoder_fallback: self
+                .hardware_encoder_fallback
+                .or(file.hardware_encoder_fallback),
         }
     }
 
@@ -241,6 +268,10 @@ impl Settings {
             spool_bytes_max: self.spool_mb.unwrap_or(1024).saturating_mul(1 << 20),
             connections_max: self.connections_max.unwrap_or(20_000),
             connections_per_address_max: self.connections_per_address_max.unwrap_or(512),
+            encoders: Preference {
+                hardware: self.prefer_hardware_encoding.unwrap_or(true),
+                fallback: self.hardware_encoder_fallback.unwrap_or(true),
+            },
         })
     }
 }

@@ -6,6 +6,10 @@
 
 pub mod attempt;
 pub mod choice;
+// Also a part of `tests/encoders`, which uses what the tests of this library do not.
+#[cfg(test)]
+#[allow(dead_code)]
+pub(in crate::worker) mod fakes;
 mod hardware;
 mod software;
 pub mod verdict;
