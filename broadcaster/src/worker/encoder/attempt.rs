@@ -46,6 +46,9 @@ const IN_FLIGHT_MAX: u64 = 8;
 /// What may wait to be looked at: more than is in flight, for all sessions.
 const OUT_MAX: usize = 128;
 
+/// Characters of an element's own words: they go on one line of a table.
+const REASON_CHARS_MAX: usize = 200;
+
 impl Default for Demands {
     fn default() -> Self {
         Self {
@@ -361,6 +364,14 @@ fn frame_of(pts_ns: u64) -> u64 {
     (u128::from(pts_ns) * u128::from(FPS) + 500_000_000).div_euclid(1_000_000_000) as u64
 }
 
+/// What an element says of its error: the kind, and, on the last line of what is meant for
+/// developers, what really happened.
 fn one_line(error: &gst::message::Error) -> String {
-    error.error().to_string().replace('\n', " ")
+    let debug = error.debug().unwrap_or_default();
+    let details = debug.lines().skip(1).last().unwrap_or_default().trim();
+    let text = match details {
+        "" => error.error().to_string(),
+        details => format!("{} {details}", error.error()),
+    };
+    text.replace('\n', " ").chars().take(REASON_CHARS_MAX).collect()
 }

@@ -117,7 +117,9 @@ macro_rules! fake {
 
             impl ObjectImpl for Imp {
                 fn properties() -> &'static [glib::ParamSpec] {
-                    properties()
+                    // GLib wants its own for each type.
+                    static PROPERTIES: OnceLock<Vec<glib::ParamSpec>> = OnceLock::new();
+                    PROPERTIES.get_or_init(properties)
                 }
 
                 fn set_property(&self, _: usize, value: &glib::Value, _: &glib::ParamSpec) {
@@ -175,10 +177,8 @@ fake!(not_large, "ShoalFakeNotLarge", Fault::NotLarge);
 fake!(dies, "ShoalFakeDies", Fault::Dies);
 
 /// In kbit/s, as most hardware has it. All other properties are missing, as they may be.
-fn properties() -> &'static [glib::ParamSpec] {
-    static PROPERTIES: OnceLock<Vec<glib::ParamSpec>> = OnceLock::new();
-    let made = || vec![glib::ParamSpecUInt::builder("bitrate").minimum(1).build()];
-    PROPERTIES.get_or_init(made)
+fn properties() -> Vec<glib::ParamSpec> {
+    vec![glib::ParamSpecUInt::builder("bitrate").build()]
 }
 
 fn metadata() -> Option<&'static gst::subclass::ElementMetadata> {
@@ -294,7 +294,7 @@ fn spoil(
                 return gst::PadProbeReturn::Handled;
             }
             if let (Fault::NotLarge, gst::EventView::Caps(caps)) = (fault, event.view()) {
-                let height = caps.structure().and_then(|s| s.get::<i32>("height").ok());
+                let height = caps.caps().structure(0).and_then(|s| s.get::<i32>("height").ok());
                 if height.is_none_or(|height| height > 240) {
                     gst::element_error!(element, gst::StreamError::Format, ["it is too large"]);
                 }
