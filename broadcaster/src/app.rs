@@ -27,8 +27,8 @@ use crate::store::segment_file;
 use crate::store::spool::Spool;
 use crate::streams::source::SourceSpec;
 use crate::streams::store::{NewStream, Store, StreamEntry};
-use crate::supervise::registry::{Registry, RegistryError};
-use crate::supervise::trial;
+use crate::supervise::registry::{Measured, Registry, RegistryError};
+use crate::supervise::{encoders, trial};
 use crate::worker::ladder::wants_trial;
 use crate::{demo, web};
 
@@ -91,6 +91,8 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         }
         None => None,
     };
+    let finder = encoders::finder(program.clone(), data);
+    let encoders = finder.for_workers(config.encoders).await;
     let registry = Registry::open(
         config.clone(),
         program,
@@ -98,7 +100,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         spool.clone(),
         origin.clone(),
         store,
-        trial,
+        Measured { trial, encoders },
     )?;
     let monitor = Arc::new(Monitor::default());
     let ingest = Arc::new(ListenerCounters::default());
@@ -120,7 +122,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let (stop, stopped) = watch::channel(false);
     let viewers = tokio::spawn(http.run(handler(origin.clone(), pages), stopped.clone()));
     let operators = tokio::spawn(admin.run(handler(origin, admin_pages), stopped.clone()));
-    let encoders = tokio::spawn(listener::run(
+    let publishers = tokio::spawn(listener::run(
         rtmp,
         registry.clone(),
         ListenerLimits::default(),
@@ -150,7 +152,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     stop.send_replace(true);
     registry.shut_down().await;
     // How a listener ended changes nothing any more.
-    let _ = tokio::join!(viewers, operators, encoders);
+    let _ = tokio::join!(viewers, operators, publishers);
     drop(registry);
     tokio::task::spawn_blocking(move || spool_thread.stop(&spool)).await?;
     tracing::info!("stopped");

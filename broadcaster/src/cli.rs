@@ -11,6 +11,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, ConfigError, Settings};
 use crate::stream_cli::StreamCommand;
+use crate::worker::encoder::attempt::Demands;
 use crate::{app, check, doctor, stream_cli, worker};
 
 /// Peer-assisted live broadcaster.
@@ -42,6 +43,11 @@ pub fn main() -> ExitCode {
         log_to_stderr(EnvFilter::new("info"), LogFor::Broadcaster);
         return match args.next() {
             Some(arg) if arg == "--trial" => worker::run_trial(),
+            Some(arg) if arg == "--list-encoders" => worker::run_list_encoders(),
+            Some(arg) if arg == "--try-encoder" => {
+                let element = args.next().unwrap_or_default();
+                worker::run_try_encoder(&element.to_string_lossy(), &Demands::default())
+            }
             _ => worker::run(),
         };
     }

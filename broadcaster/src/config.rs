@@ -3,8 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
+
+use crate::supervise::encoders::Preference;
 
 /// Every setting as it may be given; what is not given anywhere has the default of [`Config`].
 /// The keys of the file are the names of the flags with `_` for `-`.
@@ -78,6 +81,22 @@ pub struct Settings {
     /// Draw each rendition's number into its pictures, for tests
     #[arg(long, hide = true)]
     pub mark_renditions: bool,
+    /// Encode with hardware where it works [default: true]
+    #[arg(
+        long,
+        env = "PREFER_HARDWARE_ENCODING",
+        value_name = "BOOL",
+        value_parser = BoolishValueParser::new(),
+    )]
+    pub prefer_hardware_encoding: Option<bool>,
+    /// Encode with software where hardware does not work or fails [default: true]
+    #[arg(
+        long,
+        env = "HARDWARE_ENCODER_FALLBACK",
+        value_name = "BOOL",
+        value_parser = BoolishValueParser::new(),
+    )]
+    pub hardware_encoder_fallback: Option<bool>,
 }
 
 /// Sharing between viewers.
@@ -135,6 +154,8 @@ pub struct Config {
     pub connections_per_address_max: usize,
     /// Whether each rendition's number is drawn into its pictures.
     pub mark_renditions: bool,
+    /// What encodes.
+    pub encoders: Preference,
 }
 
 /// A setting that cannot be used, in one line that says what to do.
@@ -205,6 +226,12 @@ impl Settings {
                 .connections_per_address_max
                 .or(file.connections_per_address_max),
             mark_renditions: self.mark_renditions || file.mark_renditions,
+            prefer_hardware_encoding: self
+                .prefer_hardware_encoding
+                .or(file.prefer_hardware_encoding),
+            hardware_encoder_fallback: self
+                .hardware_encoder_fallback
+                .or(file.hardware_encoder_fallback),
         }
     }
 
@@ -248,6 +275,10 @@ impl Settings {
             connections_max: self.connections_max.unwrap_or(20_000),
             connections_per_address_max: self.connections_per_address_max.unwrap_or(512),
             mark_renditions: self.mark_renditions,
+            encoders: Preference {
+                hardware: self.prefer_hardware_encoding.unwrap_or(true),
+                fallback: self.hardware_encoder_fallback.unwrap_or(true),
+            },
         })
     }
 }

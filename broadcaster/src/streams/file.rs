@@ -8,7 +8,7 @@ use std::fs::{File, OpenOptions};
 
 /// Writes a file so that a crash at any moment leaves the old content or the new, readable by
 /// this user only.
-pub(super) fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
+pub(crate) fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".new");

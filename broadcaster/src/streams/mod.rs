@@ -6,4 +6,4 @@ pub mod limit;
 pub mod source;
 pub mod store;
 
-mod file;
+pub(crate) mod file;

@@ -4,6 +4,8 @@
 
 pub mod cause;
 pub mod child;
+pub mod devices;
+pub mod encoders;
 pub mod machine;
 pub mod now;
 pub mod registry;

@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::child::Processes;
+use super::encoders::Told;
 use super::machine::{ConnectionId, Policy, State};
 use super::stream::{Ask, Publisher, Spec, Status, StreamTask};
 use super::trial;
@@ -64,6 +65,16 @@ pub struct Registry {
     leaving: Mutex<BTreeSet<StreamName>>,
     connections: AtomicU64,
     trial: Arc<watch::Sender<Option<TrialResult>>>,
+    encoders: Told,
+}
+
+/// What is known of this machine when the streams are taken up.
+#[derive(Clone, Debug, Default)]
+pub struct Measured {
+    /// What encoding costs.
+    pub trial: Option<TrialResult>,
+    /// What may encode.
+    pub encoders: Told,
 }
 
 /// One stream's handle.
@@ -108,7 +119,7 @@ impl Registry {
         spool: Spool,
         origin: Arc<Origin>,
         store: Store,
-        trial: Option<TrialResult>,
+        measured: Measured,
     ) -> Result<Arc<Self>, RegistryError> {
         let limits = StreamLimits {
             per_user_max: config.streams_per_owner_max,
@@ -126,7 +137,8 @@ impl Registry {
             running: Mutex::default(),
             leaving: Mutex::default(),
             connections: AtomicU64::new(0),
-            trial: Arc::new(watch::Sender::new(trial)),
+            trial: Arc::new(watch::Sender::new(measured.trial)),
+            encoders: measured.encoders,
         });
         for entry in entries {
             registry.launch(&entry)?;
@@ -344,6 +356,8 @@ impl Registry {
                 orders: Vec::new(),
                 marks: self.config.mark_renditions,
                 trial: None,
+                encoders: self.encoders.encoders.clone(),
+                encoding_refused: self.encoders.refused.clone(),
             },
             policy,
             dir: self.spool.stream_dir(&entry.name),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 
+use super::devices::Devices;
 use crate::worker::ladder::TrialResult;
 
 /// A trial takes about 3 s; a machine that needs longer than this has other troubles.
@@ -28,7 +29,8 @@ struct Kept {
 /// What an earlier trial measured on this machine, if there was one.
 pub fn kept(data: &Path) -> Option<TrialResult> {
     let kept: Kept = serde_json::from_slice(&std::fs::read(data.join(FILE)).ok()?).ok()?;
-    let holds = kept.version == env!("CARGO_PKG_VERSION") && kept.processor == processor();
+    let holds = kept.version == env!("CARGO_PKG_VERSION")
+        && kept.processor == Devices::default().processor();
     holds.then_some(kept.result)
 }
 
@@ -46,13 +48,7 @@ pub async fn run(program: &Path, data: &Path) -> anyhow::Result<TrialResult> {
     let output = tokio::time::timeout(PATIENCE, trial).await??;
     let result: TrialResult = serde_json::from_slice(&output.stdout)?;
     let version = env!("CARGO_PKG_VERSION").to_owned();
-    let kept = Kept { version, processor: processor(), result };
+    let kept = Kept { version, processor: Devices::default().processor(), result };
     std::fs::write(data.join(FILE), serde_json::to_vec_pretty(&kept)?)?;
     Ok(kept.result)
-}
-
-fn processor() -> String {
-    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let name = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
-    name.map(|(_, name)| name.trim().to_owned()).unwrap_or_default()
 }

@@ -11,6 +11,7 @@ use common::rendition::{AudioTier, Kind, Ladder};
 use serde::{Deserialize, Serialize};
 
 use crate::ingest::media::{Config, Frame, Track};
+use crate::worker::encoder::choice::ProvenEncoder;
 use crate::worker::ladder::TrialResult;
 
 /// Largest frame, in bytes: the largest part plus its header.
@@ -89,6 +90,14 @@ pub struct Start {
     /// worker runs a trial of its own first, which delays the start by up to 3 s.
     #[serde(default)]
     pub trial: Option<TrialResult>,
+    /// The encoders that work on this machine, best first; none: the software that is installed
+    /// (`encoder::choice::usable`).
+    #[serde(default)]
+    pub encoders: Vec<ProvenEncoder>,
+    /// Why nothing may be encoded here, when that is so: the worker then fails with
+    /// [`FailCode::Machine`] and this line, unless it only passes through.
+    #[serde(default)]
+    pub encoding_refused: Option<String>,
 }
 
 /// Where a worker's media comes from.

@@ -62,6 +62,35 @@ pub fn run_trial() -> ExitCode {
     })())
 }
 
+/// Prints the encoders that GStreamer knows here, as a JSON list of
+/// [`encoder::attempt::Listed`].
+pub fn run_list_encoders() -> ExitCode {
+    exit_code((|| {
+        die_with_parent()?;
+        let listed = encoder::attempt::list().map_err(|failed| anyhow::anyhow!(failed.message))?;
+        writeln!(std::io::stdout(), "{}", serde_json::to_string(&listed)?)?;
+        Ok(())
+    })())
+}
+
+/// Tries an encoder and prints a [`encoder::verdict::Tried`] as JSON.
+pub fn run_try_encoder(element: &str, demands: &encoder::attempt::Demands) -> ExitCode {
+    let tried = (|| {
+        die_with_parent()?;
+        let tried = encoder::attempt::run(element, demands);
+        let tried = tried.map_err(|failed| anyhow::anyhow!(failed.message))?;
+        let mut out = std::io::stdout();
+        writeln!(out, "{}", serde_json::to_string(&tried)?)?;
+        out.flush()?;
+        Ok(())
+    })();
+    if tried.is_ok() {
+        // At once: what hangs would also hang an orderly end.
+        std::process::exit(0);
+    }
+    exit_code(tried)
+}
+
 fn exit_code(result: anyhow::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -73,8 +102,7 @@ fn exit_code(result: anyhow::Result<()>) -> ExitCode {
 }
 
 fn serve() -> anyhow::Result<()> {
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
-        .context("cannot ask to die with the broadcaster")?;
+    die_with_parent()?;
     // When memory runs out a worker goes, which is replaced, and not the broadcaster.
     if let Err(error) = std::fs::write("/proc/self/oom_score_adj", "1000") {
         tracing::debug!(%error, "cannot offer to be ended first when memory runs out");
@@ -110,6 +138,11 @@ fn serve() -> anyhow::Result<()> {
         bail!("the session failed");
     }
     Ok(())
+}
+
+fn die_with_parent() -> anyhow::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+        .context("cannot ask to die with the broadcaster")
 }
 
 fn read_start(socket: &mut UnixStream, input: &mut BytesMut) -> anyhow::Result<Box<Start>> {

@@ -105,7 +105,7 @@ impl Encoding {
             .max_bytes(0)
             .build();
         let mut chain: Vec<gst::Element> = vec![source.clone().upcast()];
-        chain.extend(choice.make_chain(job.settings)?);
+        chain.extend(choice.chain(job.settings)?);
         let progress = Arc::new(Progress::default());
         chain.push(sink(job, &progress, events).upcast());
         for element in &chain {

@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex};
 use common::id::RenditionId;
 
 use super::cut::Timeline;
-use super::encoder::{Effort, VideoEncoder, VideoSettings};
+use super::encoder::choice::{Candidate, RungLoad};
+use super::encoder::{Effort, Family, VideoSettings};
 use super::ipc::{EncoderStatus, Failed, Lowered, Order};
 use super::ladder::PlannedRung;
 use super::pipeline::Coded;
@@ -53,7 +54,6 @@ pub enum After {
 #[derive(Debug)]
 pub struct Rungs {
     rungs: Vec<Rung>,
-    effort: Effort,
     timeline: Arc<Mutex<Timeline>>,
     events: SyncSender<Event>,
 }
@@ -64,9 +64,9 @@ struct Rung {
     planned: PlannedRung,
     outlet: Arc<Outlet>,
     /// What can encode it, best first.
-    encoders: Vec<&'static VideoEncoder>,
+    candidates: Vec<Candidate>,
     /// Which of them does.
-    encoder: usize,
+    candidate: usize,
     generation: Generation,
     /// An older generation whose last frames are awaited.
     before: Option<Generation>,
@@ -94,25 +94,24 @@ enum State {
 impl Rungs {
     /// No rungs.
     pub fn new(timeline: Arc<Mutex<Timeline>>, events: SyncSender<Event>) -> Self {
-        Self { rungs: Vec::new(), effort: Effort::default(), timeline, events }
+        Self { rungs: Vec::new(), timeline, events }
     }
 
-    /// Takes up the rungs of a plan, none of them on yet. `encoders` gives what can make each, best
-    /// first.
+    /// Takes up the rungs of a plan, none of them on yet. `candidates` says what can encode each,
+    /// best first.
     pub fn plan(
         &mut self,
-        effort: Effort,
         rungs: impl IntoIterator<Item = (usize, PlannedRung, Arc<Outlet>)>,
-        encoders: &[Vec<&'static VideoEncoder>],
+        candidates: Vec<Vec<Candidate>>,
     ) {
-        self.effort = effort;
-        let rung =
-            |(i, (output, planned, outlet)): (usize, (usize, PlannedRung, Arc<Outlet>))| Rung {
+        let planned = rungs.into_iter().zip(candidates);
+        self.rungs = planned
+            .map(|((output, planned, outlet), candidates)| Rung {
                 output,
                 planned,
                 outlet,
-                encoders: encoders.get(i).cloned().unwrap_or_default(),
-                encoder: 0,
+                candidates,
+                candidate: 0,
                 generation: 0,
                 before: None,
                 early: VecDeque::new(),
@@ -121,8 +120,8 @@ impl Rungs {
                 stalled_ms: 0,
                 frames: 0,
                 cpu_us: 0,
-            };
-        self.rungs = rungs.into_iter().enumerate().map(rung).collect();
+            })
+            .collect();
     }
 
     /// Starts every rung with the first encoder that does start, from the first frame on: even
@@ -178,7 +177,7 @@ impl Rungs {
                 // One that failed is tried again from the best encoder on when it is ordered off
                 // and on.
                 State::Failed if !on => {
-                    (rung.state, rung.encoder) = (State::Off, 0);
+                    (rung.state, rung.candidate) = (State::Off, 0);
                 }
                 _ => {}
             }
@@ -260,7 +259,7 @@ impl Rungs {
         (rung.before, rung.stalled_ms) = (None, 0);
         rung.early.clear();
         rung.generation += 1;
-        rung.encoder += 1;
+        rung.candidate += 1;
         let (on, lowered) = rung.ordered;
         if !on {
             rung.state = State::Off;
@@ -327,12 +326,12 @@ impl Rungs {
 
     /// Starts the first encoder that does, from the one whose turn it is.
     fn open(&mut self, i: usize, segment: u32, lowered: Lowered) -> Result<(), Failed> {
-        let effort = if lowered == Lowered::No { self.effort } else { Effort::Ultrafast };
         let rung = &mut self.rungs[i];
         let mut last = None;
-        while let Some(encoder) = rung.encoders.get(rung.encoder) {
+        while let Some(candidate) = rung.candidates.get(rung.candidate).copied() {
+            let effort = if lowered == Lowered::No { candidate.effort } else { Effort::Ultrafast };
             let job = rung.job(effort, lowered);
-            match Encoding::start(job, encoder, &self.timeline, &self.events) {
+            match Encoding::start(job, candidate.encoder, &self.timeline, &self.events) {
                 Ok(encoding) => {
                     rung.cpu_us += rung.outlet.look(|e| e.progress().cpu_us()).unwrap_or(0);
                     rung.outlet.switch(segment, Some(encoding));
@@ -343,7 +342,7 @@ impl Rungs {
                 Err(failed) => {
                     tracing::warn!(rendition = %rung.planned.rung.id, "{}", failed.message);
                     last = Some(failed);
-                    rung.encoder += 1;
+                    rung.candidate += 1;
                 }
             }
         }
@@ -351,6 +350,17 @@ impl Rungs {
             super::pipeline::other(format!("'{}': no encoder is left to try", rung.planned.rung.id))
         };
         Err(last.unwrap_or_else(none))
+    }
+}
+
+/// What encoding a rung takes.
+pub fn load(planned: &PlannedRung) -> RungLoad {
+    let (fps, per) = planned.fps.unwrap_or((30, 1));
+    let pixels = u64::from(planned.width) * u64::from(planned.height);
+    RungLoad {
+        width: planned.width,
+        height: planned.height,
+        pixel_rate: pixels * u64::from(fps) / u64::from(per.max(1)),
     }
 }
 
@@ -382,7 +392,7 @@ impl Rung {
     }
 
     fn element(&self) -> &'static str {
-        self.encoders.get(self.encoder).map_or("none", |e| e.element)
+        self.candidates.get(self.candidate).map_or("none", |c| c.encoder.element)
     }
 
     fn failure(&mut self, elapsed_ms: u64) -> Option<Failed> {
@@ -398,7 +408,8 @@ impl Rung {
         }
         // A pause of the whole machine is not the encoder's.
         self.stalled_ms += elapsed_ms.min(100);
-        let hardware = self.encoders.get(self.encoder).is_some_and(|e| e.is_hardware());
+        let candidate = self.candidates.get(self.candidate);
+        let hardware = candidate.is_some_and(|c| c.encoder.family != Family::Software);
         let patience_ms = match (hardware, frames) {
             (true, 0) => HARDWARE_STARTS_MS,
             (true, _) => HARDWARE_HANGS_MS,

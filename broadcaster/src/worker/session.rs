@@ -13,6 +13,8 @@ use common::rendition::{AudioTier, Kind, SOURCE_ID};
 
 use super::barrier::Barrier;
 use super::cut::{SourceCuts, Timeline};
+use super::encoder::VideoEncoder;
+use super::encoder::choice::{self, Candidate};
 use super::ipc::{Command, FailCode, Failed, MadeRendition, Order, Ready, Report, Source, Start};
 use super::ladder::{self, Picture, Plan};
 use super::pipeline::{AudioFeed, Coded, Graph, Running, VideoFeed, other};
@@ -20,7 +22,7 @@ use super::rendition::Rendition;
 use super::rung::Generation;
 use super::rungs::Rungs;
 use super::source_push::{self, Begin, Intake};
-use super::{encoder, source_file, source_test, trial};
+use super::{rungs, source_file, source_test, trial};
 use crate::ingest::media::Media;
 
 mod pass;
@@ -279,7 +281,7 @@ impl Session {
         }
         let rungs: Vec<_> =
             plan.rungs.iter().enumerate().map(|(i, r)| (first_rung + i, r)).collect();
-        let encoders = encoder::choices(rungs.len())?;
+        let candidates = self.candidates(&plan)?;
         let encoded = tiers.iter().enumerate().map(|(i, t)| (first_tier + i, t));
         let mut graph = Graph {
             rungs,
@@ -294,7 +296,7 @@ impl Session {
             let running = Running::start(&graph, &self.timeline, &self.sender)?;
             let outlets = running.outlets.iter().zip(&plan.rungs);
             let rungs = outlets.map(|((i, outlet), r)| (*i, r.clone(), Arc::clone(outlet)));
-            self.rungs.plan(plan.effort, rungs, &encoders);
+            self.rungs.plan(rungs, candidates);
             self.graph = Some(running);
         }
         if let Some(video) = only_stills {
@@ -328,6 +330,18 @@ impl Session {
         self.notes.extend(plan.notes);
         self.began = Instant::now();
         Ok(())
+    }
+
+    /// For each rung of a plan, what can encode it.
+    fn candidates(&self, plan: &Plan) -> Result<Vec<Vec<Candidate>>, Failed> {
+        if plan.rungs.is_empty() {
+            return Ok(Vec::new());
+        }
+        init_gstreamer()?;
+        let refused = self.start.encoding_refused.as_deref();
+        let proven = choice::usable(&self.start.encoders, refused, VideoEncoder::is_installed)?;
+        let loads: Vec<_> = plan.rungs.iter().map(rungs::load).collect();
+        Ok(choice::assign(&proven, &loads, plan.effort))
     }
 
     fn plan(&mut self, picture: Picture) -> Result<Plan, Failed> {

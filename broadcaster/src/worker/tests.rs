@@ -43,6 +43,8 @@ impl Session {
             orders: Vec::new(),
             marks: false,
             trial: None,
+            encoders: Vec::new(),
+            encoding_refused: None,
         };
         change(&mut start);
         let (events, receiver) = sync_channel(EVENTS_MAX);

@@ -45,7 +45,7 @@ const SOURCE: (u32, u32) = (1920, 1080);
 /// When GStreamer or its encoder is missing or does not work.
 pub fn run() -> Result<TrialResult, Failed> {
     init_gstreamer()?;
-    let pictures = pictures();
+    let pictures = pictures(SOURCE);
     let mut points = Vec::new();
     for (name, effort, frames) in POINTS {
         let preset = preset_named(name).ok_or_else(|| other(format!("no preset {name}")))?;
@@ -132,15 +132,16 @@ fn measure(
     Ok(f64::from(done) / f64::from(preset.fps) / cpu.max(0.001))
 }
 
-fn pictures() -> Vec<gst::Buffer> {
-    let card = TestCard::new(SOURCE.0, SOURCE.1, 4);
+/// Different noisy pictures of this size, I420.
+pub(super) fn pictures(size: (u32, u32)) -> Vec<gst::Buffer> {
+    let card = TestCard::new(size.0, size.1, 4);
     let mut seed = 0x2545_f491u32;
     (0..PICTURES)
         .map(|n| {
             let mut frame = vec![0; card.frame_bytes()];
             card.draw(&mut frame, Reading { counter: n * 5, clock_ms: 0 });
             // A camera's noise: clean pictures would make every encoder look fast.
-            for luma in &mut frame[..(SOURCE.0 * SOURCE.1) as usize] {
+            for luma in &mut frame[..(size.0 * size.1) as usize] {
                 seed ^= seed << 13;
                 seed ^= seed >> 17;
                 seed ^= seed << 5;
@@ -152,7 +153,7 @@ fn pictures() -> Vec<gst::Buffer> {
 }
 
 /// The picture again, at another time; its bytes are shared.
-fn at(picture: &gst::Buffer, n: u32, fps: u32) -> gst::Buffer {
+pub(super) fn at(picture: &gst::Buffer, n: u32, fps: u32) -> gst::Buffer {
     let mut buffer = picture.clone();
     let ns = u64::from(n) * 1_000_000_000 / u64::from(fps.max(1));
     buffer.make_mut().set_pts(gst::ClockTime::from_nseconds(ns));

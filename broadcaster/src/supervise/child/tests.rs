@@ -92,6 +92,8 @@ fn start() -> Start {
         orders: Vec::new(),
         marks: false,
         trial: None,
+        encoders: Vec::new(),
+        encoding_refused: None,
     }
 }
 

@@ -49,7 +49,7 @@ impl Rig {
             spool.clone(),
             Arc::new(Origin::default()),
             Store::open(dir.path()).unwrap(),
-            None,
+            Measured::default(),
         )
         .unwrap();
         Self { dir, registry, spool, spool_thread }

@@ -183,6 +183,8 @@ impl Rig {
                 orders: Vec::new(),
                 marks: false,
                 trial: None,
+                encoders: Vec::new(),
+                encoding_refused: None,
             },
             policy,
             dir: spool.stream_dir(&name),
