@@ -4,6 +4,7 @@ use std::fs::File;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use axum::Router;
@@ -128,7 +129,11 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         stopped,
     ));
     let watched = registry.clone();
-    tokio::spawn(async move { monitor.run(|| watched.worker_pids()).await });
+    if config.resource_monitor {
+        let (limits, data) = (registry.limits().clone(), config.data.clone());
+        let interval = Duration::from_millis(config.resource_monitor_interval_ms);
+        tokio::spawn(monitor.run(watched, limits, interval, data));
+    }
     if let Some(tls) = tls {
         tokio::spawn(async move { tls.follow_files().await });
     }

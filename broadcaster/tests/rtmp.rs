@@ -36,7 +36,7 @@ impl PublishGate for Gate {
     async fn authorize(&self, key: &StreamKey, _: SocketAddr) -> Result<PublishSlot, Refusal> {
         match key.reveal() {
             "key" => {}
-            "full" => return Err(LimitReached { max: 5 }.into()),
+            "full" => return Err(LimitReached { max: 5, running: 5 }.into()),
             "panic" => panic!("a bug in the connection's task"),
             "slow" => std::future::pending().await,
             _ => return Err(Refusal::UnknownKey),

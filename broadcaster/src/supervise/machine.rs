@@ -81,6 +81,15 @@ pub enum Input {
     WorkerPart(WorkerId),
     /// The worker does not take its input; the queue to it is full.
     WorkerBackedUp(WorkerId),
+    /// The worker uses more memory than it may.
+    WorkerOverMemory {
+        /// Which one.
+        worker: WorkerId,
+        /// What it uses, in MB.
+        used_mb: u64,
+        /// What it may, in MB.
+        limit_mb: u64,
+    },
     /// The worker says why it is about to exit.
     WorkerFailed {
         /// Which one.
@@ -280,6 +289,9 @@ impl Machine {
             Input::WorkerReady(id) => self.worker_ready(now, id),
             Input::WorkerPart(id) => self.worker_part(now, id),
             Input::WorkerBackedUp(id) => self.worker_backed_up(now, id),
+            Input::WorkerOverMemory { worker, used_mb, limit_mb } => {
+                self.worker_over_memory(now, worker, Cause::MemoryLimit { used_mb, limit_mb });
+            }
             Input::WorkerFailed { worker, code, message } => {
                 self.worker_failed(now, worker, code, message);
             }
@@ -550,6 +562,14 @@ impl Machine {
         let live = |w: &Worker| w.id == id && matches!(w.stage, Stage::Live { .. });
         if self.worker.as_ref().is_some_and(live) {
             self.crashed(now, Cause::Stalled, 0);
+        }
+    }
+
+    fn worker_over_memory(&mut self, now: Now, id: WorkerId, cause: Cause) {
+        // One that drains ends anyway, and its last parts are worth the memory.
+        let stays = |w: &Worker| w.id == id && !matches!(w.stage, Stage::Draining { .. });
+        if self.worker.as_ref().is_some_and(stays) {
+            self.crashed(now, cause, 0);
         }
     }
 

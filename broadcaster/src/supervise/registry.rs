@@ -23,12 +23,15 @@ use crate::config::Config;
 use crate::feed::{Feed, FeedFault};
 use crate::ingest::rtmp::listener::{PublishGate, PublishSlot, Refusal};
 use crate::origin::{Info, Origin, P2pInfo, Served};
+use crate::resource::counts::Counts;
+use crate::resource::limits::SharedLimits;
+use crate::resource::monitor::Watched;
 use crate::store::live::LiveStream;
 use crate::store::spool::Spool;
 use crate::streams::key::StreamKey;
-use crate::streams::limit::{LimitReached, Seat, Seats, StreamLimits};
+use crate::streams::limit::{LimitReached, Seat, Seats};
 use crate::streams::source::SourceSpec;
-use crate::streams::store::{NewStream, Store, StoreError, StreamEntry};
+use crate::streams::store::{DEFAULT_OWNER, NewStream, Store, StoreError, StreamEntry};
 use crate::worker::ipc::{Source, Start};
 use crate::worker::ladder::{TrialResult, wants_trial};
 
@@ -58,12 +61,14 @@ pub struct Registry {
     spool: Spool,
     origin: Arc<Origin>,
     seats: Seats,
+    limits: SharedLimits,
     store: Mutex<Store>,
     running: Mutex<BTreeMap<StreamName, Arc<Stream>>>,
     /// Streams on their way out: their names are still taken.
     leaving: Mutex<BTreeSet<StreamName>>,
     connections: AtomicU64,
     trial: Arc<watch::Sender<Option<TrialResult>>>,
+    counts: Arc<Counts>,
 }
 
 /// One stream's handle.
@@ -110,10 +115,7 @@ impl Registry {
         store: Store,
         trial: Option<TrialResult>,
     ) -> Result<Arc<Self>, RegistryError> {
-        let limits = StreamLimits {
-            per_user_max: config.streams_per_owner_max,
-            global_max: config.streams_max,
-        };
+        let limits = SharedLimits::from(config.limits);
         let entries: Vec<_> = store.list().cloned().collect();
         let registry = Arc::new(Self {
             config,
@@ -121,12 +123,14 @@ impl Registry {
             signer,
             spool,
             origin,
-            seats: Seats::new(limits),
+            seats: Seats::new(limits.clone()),
+            limits,
             store: Mutex::new(store),
             running: Mutex::default(),
             leaving: Mutex::default(),
             connections: AtomicU64::new(0),
             trial: Arc::new(watch::Sender::new(trial)),
+            counts: Arc::default(),
         });
         for entry in entries {
             registry.launch(&entry)?;
@@ -162,8 +166,8 @@ impl Registry {
     /// When a field is bad, the name is taken or a limit is reached; nothing is made then.
     pub async fn create(&self, new: NewStream) -> Result<StreamKey, RegistryError> {
         let name = new.name.clone();
-        let owner = new.owner.clone().unwrap_or_else(|| "default".into());
-        let seat = self.seats.take(&name, &owner)?;
+        let owner = new.owner.clone().unwrap_or_else(|| DEFAULT_OWNER.into());
+        let seat = self.seat(&name, &owner)?;
         let (key, entry) = {
             let mut store = self.store();
             let key = store.add(new, unix_s())?;
@@ -180,9 +184,19 @@ impl Registry {
         Ok(key)
     }
 
-    /// Process ids of all workers.
-    pub fn worker_pids(&self) -> Vec<u32> {
-        self.running().values().filter_map(|stream| stream.status.borrow().worker_pid).collect()
+    /// Limits that may be changed while running.
+    pub fn limits(&self) -> &SharedLimits {
+        &self.limits
+    }
+
+    /// What happened since the start.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// Which streams count for the limits.
+    pub fn seats(&self) -> &Seats {
+        &self.seats
     }
 
     /// Has this machine's encoders measured for a stream that needs it, unless they were.
@@ -206,7 +220,7 @@ impl Registry {
     /// When there is none of that name or a limit is reached.
     pub async fn start(&self, name: &StreamName) -> Result<(), RegistryError> {
         let (entry, stream) = self.get(name)?;
-        let seat = self.seat(&entry)?;
+        let seat = self.seat(name, &entry.owner)?;
         stream.ask(Ask::Start(seat)).await
     }
 
@@ -291,7 +305,7 @@ impl Registry {
         if status.borrow().state.counts()
             // Without a seat it was on before the limits were lowered; it stays on, since viewers
             // may watch.
-            && let Ok(seat) = self.seat(entry)
+            && let Ok(seat) = self.seat(&entry.name, &entry.owner)
         {
             task.sit(seat);
         }
@@ -302,12 +316,13 @@ impl Registry {
         Ok(stream)
     }
 
-    fn seat(&self, entry: &StreamEntry) -> Result<Seat, LimitReached> {
-        self.seats.take(&entry.name, &entry.owner).inspect_err(|error| {
+    fn seat(&self, name: &StreamName, owner: &str) -> Result<Seat, LimitReached> {
+        self.seats.take(name, owner).inspect_err(|error| {
             tracing::warn!(
-                stream = %entry.name,
-                owner = %entry.owner,
-                running = self.seats.running(),
+                stream = %name,
+                owner,
+                running = error.running,
+                max = error.max,
                 code = crate::streams::limit::STREAM_LIMIT_EXCEEDED,
                 "{error}"
             );
@@ -346,6 +361,7 @@ impl Registry {
             policy,
             dir: self.spool.stream_dir(&entry.name),
             trial: self.trial.subscribe(),
+            counts: self.counts.clone(),
         })
     }
 
@@ -407,6 +423,28 @@ impl Stream {
     }
 }
 
+impl Watched for Registry {
+    fn workers(&self) -> Vec<(StreamName, u32)> {
+        let worker = |(name, stream): (&StreamName, &Arc<Stream>)| {
+            Some((name.clone(), stream.status.borrow().worker_pid?))
+        };
+        self.running().iter().filter_map(worker).collect()
+    }
+
+    fn is_stream(&self, stream: &StreamName) -> bool {
+        self.running().contains_key(stream)
+    }
+
+    fn over_memory(&self, stream: &StreamName, pid: u32, used_bytes: u64, limit_bytes: u64) {
+        let stream = self.running().get(stream).cloned();
+        if let Some(stream) = stream {
+            let (used_mb, limit_mb) = (used_bytes >> 20, limit_bytes >> 20);
+            // One that is full of asks is told again in three seconds.
+            let _ = stream.asks.try_send(Ask::OverMemory { pid, used_mb, limit_mb });
+        }
+    }
+}
+
 impl PublishGate for Registry {
     async fn authorize(&self, key: &StreamKey, peer: SocketAddr) -> Result<PublishSlot, Refusal> {
         let entry = self.store().by_key(key).cloned().ok_or(Refusal::UnknownKey)?;
@@ -415,7 +453,7 @@ impl PublishGate for Registry {
         }
         let stream = self.running().get(&entry.name).cloned().ok_or(Refusal::NotReady)?;
         // An ended broadcast's stream is turned on again by its publisher, and counts again.
-        let seat = self.seat(&entry)?;
+        let seat = self.seat(&entry.name, &entry.owner)?;
         let id = ConnectionId(self.connections.fetch_add(1, Ordering::Relaxed) + 1);
         let (media_in, media) = mpsc::channel(MEDIA_MAX);
         let (cancel, cancelled) = watch::channel(None);

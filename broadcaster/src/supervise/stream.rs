@@ -20,6 +20,7 @@ use crate::feed::{Feed, Timing};
 use crate::ingest::media::{Config, Media, Track};
 use crate::ingest::rtmp::listener::Refusal;
 use crate::origin::{Info, InfoRendition, Served};
+use crate::resource::counts::Counts;
 use crate::streams::limit::Seat;
 use crate::worker::ipc::{self, Command, FailCode, Report, Start};
 
@@ -39,6 +40,15 @@ pub enum Ask {
     /// Someone with the right key wants to publish, which may turn an ended stream on; the answer
     /// says whether it may.
     Publish(Publisher, Seat, oneshot::Sender<Result<(), Refusal>>),
+    /// The worker with this process id uses more memory than it may; both in MB.
+    OverMemory {
+        /// The worker.
+        pid: u32,
+        /// What it uses.
+        used_mb: u64,
+        /// What it may.
+        limit_mb: u64,
+    },
     /// Close whoever publishes: the key is no longer good.
     DropPublisher,
     /// Say when everything asked before has been done.
@@ -73,6 +83,8 @@ pub struct Spec {
     pub dir: PathBuf,
     /// Who else wants to know when a worker starts, such as a cached trial.
     pub trial: watch::Receiver<Option<crate::worker::ladder::TrialResult>>,
+    /// What happens to it is counted here.
+    pub counts: Arc<Counts>,
 }
 
 /// What the API and the pages show of a stream.
@@ -239,6 +251,16 @@ impl StreamTask {
                     publisher.cancel.send_replace(Some(Refusal::KeyReplaced));
                 }
             }
+            Ask::OverMemory { pid, used_mb, limit_mb } => {
+                let is_it = |(_, running): &(&WorkerId, &Running)| running.child.pid() == Some(pid);
+                if let Some((worker, _)) = self.children.iter().find(is_it) {
+                    let (worker, crashes) = (*worker, self.machine.crashes());
+                    self.handle(Input::WorkerOverMemory { worker, used_mb, limit_mb });
+                    if self.machine.crashes() > crashes {
+                        self.spec.counts.memory_kills.add_one();
+                    }
+                }
+            }
             Ask::Publish(publisher, seat, answer) => {
                 let id = publisher.id;
                 self.asking = Some((publisher, answer));
@@ -358,6 +380,7 @@ impl StreamTask {
                 }),
                 Output::TerminateWorker(worker) => self.with_child(worker, Child::terminate),
                 Output::KillWorker(worker) => {
+                    self.spec.counts.force_kills.add_one();
                     tracing::error!(
                         code = "FORCE_KILL_REQUIRED",
                         "Stream {} did not respond to SIGTERM, force killing",
@@ -402,6 +425,7 @@ impl StreamTask {
         start.trial = self.spec.trial.borrow().clone();
         match self.spec.workers.start(worker, start, self.events_in.clone()) {
             Ok(child) => {
+                self.spec.counts.worker_starts.add_one();
                 for config in self.configs.values() {
                     // A new queue has room for two.
                     let _ = child.send(Command::Config(config.clone()));
@@ -473,16 +497,25 @@ impl StreamTask {
         let name = &self.spec.name;
         match (&state, &cause) {
             (State::Failed, _) => tracing::error!(stream = %name, "the stream failed: {cause}"),
-            (_, Cause::WorkerCrashed(_) | Cause::Stalled) => {
+            (_, Cause::WorkerCrashed(_) | Cause::Stalled | Cause::MemoryLimit { .. }) => {
                 tracing::warn!(stream = %name, ?state, "{cause}; it is started again");
             }
             _ => tracing::info!(stream = %name, ?state, "{cause}"),
         }
-        if matches!(cause, Cause::WorkerCrashed(_) | Cause::Stalled) {
+        let lost = |c: &Cause| {
+            matches!(c, Cause::WorkerCrashed(_) | Cause::Stalled | Cause::MemoryLimit { .. })
+        };
+        if lost(&cause) {
             self.note(cause.to_string());
         }
         if let Err(error) = standing::write(&self.spec.dir, self.machine.standing()) {
             tracing::warn!(stream = %name, %error, "the stream's standing cannot be kept");
+        }
+        let was_on = self.status.borrow().state.counts();
+        match (was_on, state.counts()) {
+            (false, true) => self.spec.counts.stream_starts.add_one(),
+            (true, false) => self.spec.counts.stream_stops.add_one(),
+            _ => {}
         }
         if !state.counts() {
             self.seat = None;

@@ -8,6 +8,7 @@ use common::rendition::{Ladder, NamedLadder};
 
 use super::*;
 use crate::config::Settings;
+use crate::resource::limits::StreamLimits;
 use crate::store::spool::SpoolThread;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -39,8 +40,8 @@ impl Rig {
 
     fn open(dir: tempfile::TempDir, per_owner_max: usize, streams_max: usize) -> Self {
         let mut config = Settings::default().resolve(None).unwrap();
-        config.streams_per_owner_max = per_owner_max;
-        config.streams_max = streams_max;
+        config.limits.streams =
+            StreamLimits { per_user_max: per_owner_max, global_max: streams_max };
         let (spool, spool_thread) = Spool::open(dir.path().join("spool"), 1 << 20).unwrap();
         let registry = Registry::open(
             config,
@@ -105,7 +106,7 @@ async fn a_stream_too_many_is_refused_in_the_same_words_by_the_api_and_by_rtmp()
     assert_eq!(refused.to_string(), "Maximum 3 concurrent streams reached");
     assert!(matches!(
         rig.registry.start(&name("a2")).await,
-        Err(RegistryError::Limit(LimitReached { max: 3 }))
+        Err(RegistryError::Limit(LimitReached { max: 3, running: 3 }))
     ));
     rig.registry.remove(&name("b1")).await.unwrap();
     rig.registry.start(&name("a2")).await.unwrap();

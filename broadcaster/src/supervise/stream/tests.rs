@@ -149,6 +149,7 @@ struct Rig {
     seats: Seats,
     task: JoinHandle<()>,
     connections: u64,
+    counts: Arc<Counts>,
 }
 
 impl Rig {
@@ -163,6 +164,7 @@ impl Rig {
         let signer = Arc::new(Signer::from_seed([7; 32]));
         let feed = Feed::open(name.clone(), signer, spool.clone(), live.clone()).unwrap();
         let served = Arc::new(Served::new(live.clone(), info()));
+        let counts: Arc<Counts> = Arc::default();
         let (started, workers) = mpsc::unbounded_channel();
         let source = if policy.pushed {
             Source::Push
@@ -185,12 +187,13 @@ impl Rig {
             policy,
             dir: spool.stream_dir(&name),
             trial: watch::Sender::new(None).subscribe(),
+            counts: counts.clone(),
         };
         let (asks, asked) = mpsc::channel(16);
         let (task, status) = StreamTask::new(spec, feed, served, asked);
         let seats = Seats::new(StreamLimits { per_user_max: 5, global_max: 20 });
         let task = tokio::spawn(task.run());
-        Self { dir, live, asks, status, workers, seats, task, connections: 0 }
+        Self { dir, live, asks, status, workers, seats, task, connections: 0, counts }
     }
 
     /// A pushed stream on the air, with its encoder and its worker.
@@ -409,6 +412,21 @@ async fn a_hanging_worker_is_replaced_while_media_flows_and_killed_when_it_ignor
     assert_eq!(worker.next_signal().await, Signal::KILL);
     let killed_s = hung.elapsed().as_secs_f64();
     assert!((9.0..10.0).contains(&killed_s), "after {killed_s} s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_above_its_memory_limit_is_replaced_and_counted_once() {
+    let (mut rig, _encoder, mut worker) = Rig::on_air().await;
+    for pid in [99, 1, 1] {
+        rig.asks.send(Ask::OverMemory { pid, used_mb: 600, limit_mb: 500 }).await.unwrap();
+    }
+    assert_eq!(worker.next_signal().await, Signal::TERM);
+    assert_eq!(rig.worker().await.id, WorkerId(2));
+    let status = rig.status.borrow().clone();
+    assert_eq!(status.cause, Cause::MemoryLimit { used_mb: 600, limit_mb: 500 });
+    assert_eq!((status.crashes, rig.counts.memory_kills.get()), (1, 1));
+    assert_eq!(rig.counts.worker_starts.get(), 2);
+    assert_eq!((rig.counts.stream_starts.get(), rig.counts.stream_stops.get()), (1, 0));
 }
 
 #[tokio::test(start_paused = true)]
