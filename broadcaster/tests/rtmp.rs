@@ -333,5 +333,5 @@ async fn a_stopping_server_tells_its_encoders_and_returns() {
     server.task.await.unwrap();
     assert!(TcpStream::connect(server.address).await.is_err(), "nobody listens");
     let log = log_of(encoder).await;
-    assert!(log.contains("The server is not ready"), "{log}");
+    assert!(log.contains("The server is restarting"), "{log}");
 }

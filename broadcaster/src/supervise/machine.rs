@@ -34,6 +34,8 @@ pub const EXIT_PATIENCE_MS: u64 = 1_000;
 /// A publisher that was silent this long does not deliver, in ms: both tracks of a live encoder
 /// send many times a second.
 pub const SILENCE_MS: u64 = 1_000;
+/// From SIGTERM to SIGKILL while the broadcaster goes down, in ms, at most: all of it has 10 s.
+pub const SHUTDOWN_KILL_MAX_MS: u64 = 3_000;
 /// Workers of one stream that may be dying at once; no new one starts before one of them is gone.
 /// Each holds encoders and memory, and only a machine in trouble needs more than two.
 pub const LEAVING_MAX: usize = 3;
@@ -429,6 +431,13 @@ impl Machine {
         self.start_at = None;
         self.cause = Cause::ShuttingDown;
         self.close_publisher(Cause::ShuttingDown);
+        self.policy.force_kill_ms = self.policy.force_kill_ms.min(SHUTDOWN_KILL_MAX_MS);
+        let kill_at = now.plus(self.policy.force_kill_ms);
+        for leaving in self.leaving.values_mut() {
+            if let Leaving::KillAt(at) = leaving {
+                *at = kill_at.min(*at);
+            }
+        }
         self.drain(now);
     }
 

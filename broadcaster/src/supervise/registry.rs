@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -13,7 +13,7 @@ use common::feed::Signer;
 use common::id::StreamName;
 use common::rendition::default_audio;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::child::Processes;
 use super::machine::{ConnectionId, Policy, State};
@@ -26,6 +26,7 @@ use crate::origin::{Info, Origin, P2pInfo, Served};
 use crate::resource::counts::Counts;
 use crate::resource::limits::SharedLimits;
 use crate::resource::monitor::Watched;
+use crate::shutdown;
 use crate::store::live::LiveStream;
 use crate::store::spool::Spool;
 use crate::streams::key::StreamKey;
@@ -69,6 +70,8 @@ pub struct Registry {
     connections: AtomicU64,
     trial: Arc<watch::Sender<Option<TrialResult>>>,
     counts: Arc<Counts>,
+    /// Whether the broadcaster goes down.
+    closing: AtomicBool,
 }
 
 /// One stream's handle.
@@ -131,6 +134,7 @@ impl Registry {
             connections: AtomicU64::new(0),
             trial: Arc::new(watch::Sender::new(trial)),
             counts: Arc::default(),
+            closing: AtomicBool::new(false),
         });
         for entry in entries {
             registry.launch(&entry)?;
@@ -165,6 +169,7 @@ impl Registry {
     /// # Errors
     /// When a field is bad, the name is taken or a limit is reached; nothing is made then.
     pub async fn create(&self, new: NewStream) -> Result<StreamKey, RegistryError> {
+        self.open_for_work()?;
         let name = new.name.clone();
         let owner = new.owner.clone().unwrap_or_else(|| DEFAULT_OWNER.into());
         let seat = self.seat(&name, &owner)?;
@@ -219,6 +224,7 @@ impl Registry {
     /// # Errors
     /// When there is none of that name or a limit is reached.
     pub async fn start(&self, name: &StreamName) -> Result<(), RegistryError> {
+        self.open_for_work()?;
         let (entry, stream) = self.get(name)?;
         let seat = self.seat(name, &entry.owner)?;
         stream.ask(Ask::Start(seat)).await
@@ -238,6 +244,7 @@ impl Registry {
     /// # Errors
     /// When there is none of that name or the store refuses.
     pub async fn renew_key(&self, name: &StreamName) -> Result<StreamKey, RegistryError> {
+        self.open_for_work()?;
         let (_, stream) = self.get(name)?;
         let key = self.store().renew_key(name)?;
         stream.ask(Ask::DropPublisher).await?;
@@ -249,6 +256,7 @@ impl Registry {
     /// # Errors
     /// When there is none of that name or the store refuses.
     pub async fn remove(self: &Arc<Self>, name: &StreamName) -> Result<(), RegistryError> {
+        self.open_for_work()?;
         if self.store().get(name).is_none() || !lock(&self.leaving).insert(name.clone()) {
             return Err(RegistryError::Unknown(name.clone()));
         }
@@ -278,16 +286,39 @@ impl Registry {
         Ok(())
     }
 
-    /// Ends every task: drains, then signals. Broadcasts stay open for the next start.
+    /// Takes no new work from now on.
+    pub fn close(&self) {
+        self.closing.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether no new work is taken any more.
+    pub fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Relaxed)
+    }
+
+    fn open_for_work(&self) -> Result<(), RegistryError> {
+        if self.is_closing() { Err(RegistryError::ShuttingDown) } else { Ok(()) }
+    }
+
+    /// Ends every task: drains, then signals. Broadcasts stay open for the next start. Whoever has
+    /// not ended within the bound is left alone.
     pub async fn shut_down(&self) {
-        let streams: Vec<_> = std::mem::take(&mut *self.running()).into_values().collect();
-        for stream in &streams {
-            // A task that has ended needs no telling.
-            let _ = stream.asks.send(Ask::Shutdown).await;
-        }
+        self.close();
+        let streams: Vec<_> = self.running().values().cloned().collect();
+        let mut ending = JoinSet::new();
         for stream in streams {
-            stream.ended(self.patience()).await;
+            ending.spawn(async move {
+                // A task that has ended needs no telling; one that hangs must not hold up others.
+                let told = stream.asks.send(Ask::Shutdown);
+                let _ = tokio::time::timeout(shutdown::STREAMS_MAX, told).await;
+                stream.ended(shutdown::STREAMS_MAX).await;
+            });
         }
+        let all = async { while ending.join_next().await.is_some() {} };
+        if tokio::time::timeout(shutdown::STREAMS_MAX, all).await.is_err() {
+            tracing::error!("streams do not end: their workers die with this process");
+        }
+        self.running().clear();
     }
 
     fn patience(&self) -> Duration {
@@ -447,6 +478,9 @@ impl Watched for Registry {
 
 impl PublishGate for Registry {
     async fn authorize(&self, key: &StreamKey, peer: SocketAddr) -> Result<PublishSlot, Refusal> {
+        if self.is_closing() {
+            return Err(Refusal::Restarting);
+        }
         let entry = self.store().by_key(key).cloned().ok_or(Refusal::UnknownKey)?;
         if entry.source != SourceSpec::Rtmp {
             return Err(Refusal::OtherSource(entry.source.to_string()));

@@ -30,6 +30,9 @@ const EVENTS_MAX: usize = 256;
 /// Notes kept for the operator.
 const NOTES_MAX: usize = 32;
 
+/// What viewers are told of a stream that will go on when the broadcaster is back.
+const RESTARTING: &str = "restarting";
+
 /// What a stream task is asked to do.
 #[derive(Debug)]
 pub enum Ask {
@@ -552,7 +555,11 @@ impl StreamTask {
         let renditions = self.feed.window().offered().map(InfoRendition::from).collect();
         let record = self.feed.session_record();
         self.served.set_info(Info {
-            state: state_name(status.state),
+            state: match status.cause {
+                // Its state is that of a stream whose source is away, and this says why.
+                Cause::ShuttingDown if status.state.counts() => RESTARTING,
+                _ => state_name(status.state),
+            },
             broadcast: status.broadcast,
             session: status.session,
             session_record: record.map(|r| base64::engine::general_purpose::STANDARD.encode(r)),
@@ -569,7 +576,7 @@ fn refusal(cause: &Cause) -> Refusal {
         Cause::TakenOver => Refusal::TakenOver,
         Cause::TakeoverLimit(_) => Refusal::Contested,
         Cause::OperatorStopped => Refusal::Stopped,
-        Cause::ShuttingDown => Refusal::NotReady,
+        Cause::ShuttingDown => Refusal::Restarting,
         other => Refusal::Other(other.to_string()),
     }
 }

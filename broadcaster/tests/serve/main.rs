@@ -3,3 +3,4 @@
 
 mod limits;
 mod rig;
+mod shutdown;

@@ -544,6 +544,23 @@ fn what_was_stopped_stays_stopped_over_a_restart_of_the_broadcaster() {
 }
 
 #[test]
+fn no_worker_outlives_a_shutdown_by_more_than_five_seconds_however_patient_the_stream_is() {
+    let patient = Policy { force_kill_ms: 60_000, ..PUSHED };
+    let mut rig = Rig::new(patient);
+    rig.input(Input::OperatorStart);
+    rig.input(Input::PublisherConnected(FIRST));
+    rig.input(Input::WorkerReady(WorkerId(1)));
+    // The first worker is on its way out when the end comes, the second one is live.
+    rig.input(Input::PublisherConnected(SECOND));
+    rig.input(Input::WorkerReady(WorkerId(2)));
+    rig.input(Input::Shutdown);
+    let outputs = rig.pass(DRAIN_MAX_MS + SHUTDOWN_KILL_MAX_MS);
+    for worker in [1, 2] {
+        assert!(outputs.contains(&Output::KillWorker(WorkerId(worker))), "{outputs:?}");
+    }
+}
+
+#[test]
 fn shutdown_drains_the_worker_and_keeps_the_broadcast_open() {
     let mut rig = Rig::live();
     let outputs = rig.input(Input::Shutdown);

@@ -149,6 +149,25 @@ async fn a_key_opens_its_own_stream_and_no_other() {
 }
 
 #[tokio::test]
+async fn once_it_closes_nothing_new_is_taken_and_encoders_are_told_why() {
+    let rig = Rig::new(5, 20);
+    let key = rig.add("show", "a").await.unwrap();
+    rig.registry.close();
+    let show = name("show");
+    for refused in [
+        rig.add("other", "a").await.map(drop),
+        rig.registry.start(&show).await,
+        rig.registry.renew_key(&show).await.map(drop),
+        rig.registry.remove(&show).await,
+    ] {
+        assert!(matches!(refused, Err(RegistryError::ShuttingDown)), "{refused:?}");
+    }
+    assert_eq!(rig.publish(&key).await.unwrap_err(), Refusal::Restarting);
+    assert_eq!(rig.registry.list().len(), 1, "what there is can be seen to the end");
+    rig.registry.shut_down().await;
+}
+
+#[tokio::test]
 async fn a_removed_stream_ends_its_encoder_and_its_worker_and_frees_its_name() {
     let rig = Rig::new(5, 20);
     let key = rig.add("show", "a").await.unwrap();

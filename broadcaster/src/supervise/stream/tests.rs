@@ -150,6 +150,7 @@ struct Rig {
     task: JoinHandle<()>,
     connections: u64,
     counts: Arc<Counts>,
+    shown: Arc<Served>,
 }
 
 impl Rig {
@@ -164,6 +165,7 @@ impl Rig {
         let signer = Arc::new(Signer::from_seed([7; 32]));
         let feed = Feed::open(name.clone(), signer, spool.clone(), live.clone()).unwrap();
         let served = Arc::new(Served::new(live.clone(), info()));
+        let shown = served.clone();
         let counts: Arc<Counts> = Arc::default();
         let (started, workers) = mpsc::unbounded_channel();
         let source = if policy.pushed {
@@ -193,7 +195,7 @@ impl Rig {
         let (task, status) = StreamTask::new(spec, feed, served, asked);
         let seats = Seats::new(StreamLimits { per_user_max: 5, global_max: 20 });
         let task = tokio::spawn(task.run());
-        Self { dir, live, asks, status, workers, seats, task, connections: 0, counts }
+        Self { dir, live, asks, status, workers, seats, task, connections: 0, counts, shown }
     }
 
     /// A pushed stream on the air, with its encoder and its worker.
@@ -585,6 +587,26 @@ async fn a_worker_that_never_ends_its_drain_delays_a_shutdown_by_a_bound() {
     assert!(asked.elapsed() <= bound, "{:?}", asked.elapsed());
     worker.exits().await;
     rig.ends().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn viewers_of_a_stream_that_is_on_are_told_that_the_broadcaster_restarts() {
+    let (rig, _encoder, worker) = Rig::on_air().await;
+    rig.asks.send(Ask::Shutdown).await.unwrap();
+    rig.settle().await;
+    assert_eq!(rig.shown.info().state, "restarting");
+    worker.says(Report::Drained).await;
+    worker.exits().await;
+    rig.settle().await;
+    assert_eq!(rig.shown.info().state, "restarting", "to the end");
+    let rig = Rig::open(rig.ends().await, POLICY);
+    rig.settle().await;
+    assert_eq!(rig.shown.info().state, "grace", "back, and waiting for its encoder");
+
+    let off = Rig::new(POLICY);
+    off.asks.send(Ask::Shutdown).await.unwrap();
+    off.settle().await;
+    assert_eq!(off.shown.info().state, "ended", "nothing will go on");
 }
 
 #[tokio::test(start_paused = true)]
