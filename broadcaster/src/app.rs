@@ -4,6 +4,7 @@ use std::fs::File;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use axum::Router;
@@ -11,7 +12,6 @@ use common::rendition::{DEMO_LADDER, Ladder, RungChoice};
 use http::Request;
 use http::header::HOST;
 use hyper::body::Incoming;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tower::ServiceExt as _;
 
@@ -30,7 +30,7 @@ use crate::streams::store::{NewStream, Store, StreamEntry};
 use crate::supervise::registry::{Measured, Registry, RegistryError};
 use crate::supervise::{encoders, trial};
 use crate::worker::ladder::wants_trial;
-use crate::{demo, web};
+use crate::{demo, shutdown, web};
 
 /// Connections that the admin listener takes: one operator, some dashboards and a scraper.
 const ADMIN_CAPS: Caps = Caps { connections_max: 256, per_address_max: 128 };
@@ -44,6 +44,7 @@ const HANDLES_KEPT: usize = 512 + segment_file::OPEN_MAX;
 /// When it cannot start; each in one line that says what to do. A setting that cannot be used is a
 /// [`ConfigError`].
 pub async fn serve(config: Config) -> anyhow::Result<()> {
+    let mut asked = shutdown::listen().context("cannot take signals")?;
     let tls = config.tls.as_ref().map(|(cert, key)| Tls::load(cert, key)).transpose();
     let tls = tls.map_err(ConfigError::from_error)?;
     let data = &config.data;
@@ -121,6 +122,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
 
     let (stop, stopped) = watch::channel(false);
     let viewers = tokio::spawn(http.run(handler(origin.clone(), pages), stopped.clone()));
+    let served = origin.clone();
     let operators = tokio::spawn(admin.run(handler(origin, admin_pages), stopped.clone()));
     let publishers = tokio::spawn(listener::run(
         rtmp,
@@ -130,7 +132,11 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         stopped,
     ));
     let watched = registry.clone();
-    tokio::spawn(async move { monitor.run(|| watched.worker_pids()).await });
+    if config.resource_monitor {
+        let (limits, data) = (registry.limits().clone(), config.data.clone());
+        let interval = Duration::from_millis(config.resource_monitor_interval_ms);
+        tokio::spawn(monitor.run(watched, limits, interval, data));
+    }
     if let Some(tls) = tls {
         tokio::spawn(async move { tls.follow_files().await });
     }
@@ -142,19 +148,29 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         http = %addresses.http, admin = %addresses.admin, rtmp = %addresses.rtmp,
         data = %config.data.display(), "the broadcaster is up"
     );
-    wait_for_signal().await?;
+    // An error means that the thread of signals has ended, and with it the wish to go on.
+    let _ = asked.wait_for(|asked| *asked).await;
     tracing::info!("stopping: a second signal stops at once");
-    tokio::spawn(async {
-        if wait_for_signal().await.is_ok() {
-            std::process::exit(130);
+    registry.close();
+    let told = async {
+        if served.streams().iter().any(|stream| stream.viewers.count() > 0) {
+            tokio::time::sleep(shutdown::VIEWERS_TOLD).await;
         }
-    });
-    stop.send_replace(true);
-    registry.shut_down().await;
-    // How a listener ended changes nothing any more.
-    let _ = tokio::join!(viewers, operators, publishers);
+        // No connection is taken any more; those that are open end with their next answer, which
+        // they get now.
+        stop.send_replace(true);
+        for stream in served.streams() {
+            stream.live.release();
+        }
+        // How a listener ended changes nothing any more.
+        let _ = tokio::join!(viewers, operators, publishers);
+    };
+    tokio::join!(told, registry.shut_down());
     drop(registry);
-    tokio::task::spawn_blocking(move || spool_thread.stop(&spool)).await?;
+    let written = tokio::task::spawn_blocking(move || spool_thread.stop(&spool));
+    if tokio::time::timeout(shutdown::SPOOL_MAX, written).await.is_err() {
+        tracing::error!("the disk under the spool hangs: what waits for it is lost");
+    }
     tracing::info!("stopped");
     Ok(())
 }
@@ -266,16 +282,6 @@ fn in_use(flag: &'static str, address: SocketAddr) -> impl FnOnce(std::io::Error
 fn host_of_url(url: &str) -> Option<String> {
     let uri: http::Uri = url.parse().ok()?;
     Some(host_of(uri.authority()?.as_str()).to_owned())
-}
-
-async fn wait_for_signal() -> anyhow::Result<()> {
-    let (mut terminate, mut interrupt) =
-        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
 }
 
 /// The folder of a running broadcaster is locked; without the lock nobody runs there.

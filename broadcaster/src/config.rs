@@ -7,7 +7,13 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
+use crate::resource::limits::{Limits, LimitsChange};
 use crate::supervise::encoders::Preference;
+
+/// Shortest and longest time between two judgements of warnings, in ms: below, watching would cost
+/// more than it tells; above, a warning would come too late to be of use.
+const MONITOR_INTERVAL_MIN_MS: u64 = 100;
+const MONITOR_INTERVAL_MAX_MS: u64 = 3_600_000;
 
 /// Every setting as it may be given; what is not given anywhere has the default of [`Config`].
 /// The keys of the file are the names of the flags with `_` for `-`.
@@ -54,6 +60,24 @@ pub struct Settings {
     /// Streams that may be waiting or live at once [default: 20]
     #[arg(long, env = "MAX_CONCURRENT_STREAMS_GLOBAL", value_name = "N")]
     pub max_concurrent_streams_global: Option<usize>,
+    /// Watch what the broadcaster, its workers and the machine use [default: true]
+    #[arg(long, env = "RESOURCE_MONITOR", value_name = "BOOL")]
+    pub resource_monitor: Option<bool>,
+    /// How often warnings are judged and threads and handles counted, in ms [default: 30000]
+    #[arg(long, env = "RESOURCE_MONITOR_INTERVAL_MS", value_name = "MS")]
+    pub resource_monitor_interval_ms: Option<u64>,
+    /// A worker above this share of one core is warned about, in percent [default: 80]
+    #[arg(long, env = "RESOURCE_WARNING_CPU_PERCENT", value_name = "PERCENT")]
+    pub resource_warning_cpu_percent: Option<u32>,
+    /// A worker with more memory is warned about, in MB [default: 500]
+    #[arg(long, env = "RESOURCE_WARNING_MEMORY_MB", value_name = "MB")]
+    pub resource_warning_memory_mb: Option<u64>,
+    /// A worker with more memory is ended and started again, in MB [default: 0, never]
+    #[arg(long, env = "WORKER_MEMORY_LIMIT_MB", value_name = "MB")]
+    pub worker_memory_limit_mb: Option<u64>,
+    /// Refuse streams that do not fit beside those that run [default: true]
+    #[arg(long, env = "SHOAL_ADMISSION", value_name = "BOOL")]
+    pub admission: Option<bool>,
     /// A worker that ignores SIGTERM this long is killed, in ms [default: 5000]
     #[arg(long, env = "FORCE_KILL_TIMEOUT_MS", value_name = "MS")]
     pub force_kill_timeout_ms: Option<u64>,
@@ -132,10 +156,12 @@ pub struct Config {
     pub demo: bool,
     /// Log filter.
     pub log: String,
-    /// Streams of one owner at once.
-    pub streams_per_owner_max: usize,
-    /// Streams at once.
-    pub streams_max: usize,
+    /// What may be changed while running, as it is at the start.
+    pub limits: Limits,
+    /// Whether processes and the machine are watched.
+    pub resource_monitor: bool,
+    /// How often warnings are judged, in milliseconds.
+    pub resource_monitor_interval_ms: u64,
     /// Patience with a worker after SIGTERM, in milliseconds.
     pub force_kill_timeout_ms: u64,
     /// When an ended or never fed stream is freed, in milliseconds.
@@ -215,6 +241,18 @@ impl Settings {
             max_concurrent_streams_global: self
                 .max_concurrent_streams_global
                 .or(file.max_concurrent_streams_global),
+            resource_monitor: self.resource_monitor.or(file.resource_monitor),
+            resource_monitor_interval_ms: self
+                .resource_monitor_interval_ms
+                .or(file.resource_monitor_interval_ms),
+            resource_warning_cpu_percent: self
+                .resource_warning_cpu_percent
+                .or(file.resource_warning_cpu_percent),
+            resource_warning_memory_mb: self
+                .resource_warning_memory_mb
+                .or(file.resource_warning_memory_mb),
+            worker_memory_limit_mb: self.worker_memory_limit_mb.or(file.worker_memory_limit_mb),
+            admission: self.admission.or(file.admission),
             force_kill_timeout_ms: self.force_kill_timeout_ms.or(file.force_kill_timeout_ms),
             stream_timeout_ms: self.stream_timeout_ms.or(file.stream_timeout_ms),
             grace_ms: self.grace_ms.or(file.grace_ms),
@@ -253,6 +291,26 @@ impl Settings {
         if segment_ms % 1000 != 0 {
             return fail("segment_ms is in whole seconds: 1000, 2000, … 6000");
         }
+        let given = LimitsChange {
+            max_concurrent_streams_per_user: self.max_concurrent_streams_per_user,
+            max_concurrent_streams_global: self.max_concurrent_streams_global,
+            resource_warning_cpu_percent: self.resource_warning_cpu_percent,
+            resource_warning_memory_mb: self.resource_warning_memory_mb,
+            worker_memory_limit_mb: self.worker_memory_limit_mb,
+            admission: self.admission,
+        };
+        let limits = Limits::default().changed(&given).or_else(|e| fail(e.to_string()))?;
+        let resource_monitor = self.resource_monitor.unwrap_or(true);
+        if !resource_monitor && limits.worker_memory_limit_mb > 0 {
+            return fail("worker_memory_limit_mb needs resource_monitor = true");
+        }
+        let interval_ms = self.resource_monitor_interval_ms.unwrap_or(30_000);
+        if !(MONITOR_INTERVAL_MIN_MS..=MONITOR_INTERVAL_MAX_MS).contains(&interval_ms) {
+            return fail(format!(
+                "resource_monitor_interval_ms = {interval_ms} cannot be used: give \
+                 {MONITOR_INTERVAL_MIN_MS} to {MONITOR_INTERVAL_MAX_MS}"
+            ));
+        }
         let policy = if self.demo { P2p::On } else { P2p::OptIn };
         Ok(Config {
             http,
@@ -264,8 +322,9 @@ impl Settings {
             data: self.data.unwrap_or_else(|| "data".into()),
             demo: self.demo,
             log: self.log.unwrap_or_else(|| "info".into()),
-            streams_per_owner_max: self.max_concurrent_streams_per_user.unwrap_or(5),
-            streams_max: self.max_concurrent_streams_global.unwrap_or(20),
+            limits,
+            resource_monitor,
+            resource_monitor_interval_ms: interval_ms,
             force_kill_timeout_ms: self.force_kill_timeout_ms.unwrap_or(5000),
             stream_timeout_ms: self.stream_timeout_ms.unwrap_or(3_600_000),
             grace_ms: self.grace_ms.unwrap_or(120_000),
@@ -356,6 +415,9 @@ mod tests {
         for (text, hint) in [
             ("tls_cert = \"a.pem\"", "both"),
             ("part_ms = 5", "200 to 1000"),
+            ("worker_memory_limit_mb = 5", "at least 64"),
+            ("worker_memory_limit_mb = 500\nresource_monitor = false", "resource_monitor"),
+            ("resource_monitor_interval_ms = 5", "100 to 3600000"),
             ("segment_ms = 1500", "whole seconds"),
             ("public_url = \"ftp://x\"", "https://"),
         ] {

@@ -15,6 +15,7 @@ mod net;
 pub mod origin;
 pub mod resource;
 pub mod secret;
+pub mod shutdown;
 pub mod store;
 pub mod stream_cli;
 pub mod streams;

@@ -36,7 +36,7 @@ impl PublishGate for Gate {
     async fn authorize(&self, key: &StreamKey, _: SocketAddr) -> Result<PublishSlot, Refusal> {
         match key.reveal() {
             "key" => {}
-            "full" => return Err(LimitReached { max: 5 }.into()),
+            "full" => return Err(LimitReached { max: 5, running: 5 }.into()),
             "panic" => panic!("a bug in the connection's task"),
             "slow" => std::future::pending().await,
             _ => return Err(Refusal::UnknownKey),
@@ -333,5 +333,5 @@ async fn a_stopping_server_tells_its_encoders_and_returns() {
     server.task.await.unwrap();
     assert!(TcpStream::connect(server.address).await.is_err(), "nobody listens");
     let log = log_of(encoder).await;
-    assert!(log.contains("The server is not ready"), "{log}");
+    assert!(log.contains("The server is restarting"), "{log}");
 }

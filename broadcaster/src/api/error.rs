@@ -17,12 +17,14 @@ pub struct ApiError {
     status: StatusCode,
     code: &'static str,
     message: String,
+    /// How many run and how many may, where that is the reason.
+    counts: Option<(usize, usize)>,
 }
 
 impl ApiError {
     /// An error.
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into() }
+        Self { status, code, message: message.into(), counts: None }
     }
 
     /// A field of the request cannot be used.
@@ -38,12 +40,19 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let body = json!({ "error": { "code": self.code, "message": self.message } });
+        let mut body = json!({ "error": { "code": self.code, "message": self.message } });
+        if let Some((running, max)) = self.counts {
+            body["error"]["running"] = running.into();
+            body["error"]["max"] = max.into();
+        }
         let mut response = (self.status, Json(body)).into_response();
         let headers = response.headers_mut();
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if self.status == StatusCode::TOO_MANY_REQUESTS {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("30"));
+        }
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("10"));
         }
         response
     }
@@ -53,9 +62,10 @@ impl From<RegistryError> for ApiError {
     fn from(error: RegistryError) -> Self {
         let message = error.to_string();
         match error {
-            RegistryError::Limit(_) => {
-                Self::new(StatusCode::TOO_MANY_REQUESTS, STREAM_LIMIT_EXCEEDED, message)
-            }
+            RegistryError::Limit(limit) => Self {
+                counts: Some((limit.running, limit.max)),
+                ..Self::new(StatusCode::TOO_MANY_REQUESTS, STREAM_LIMIT_EXCEEDED, message)
+            },
             RegistryError::Unknown(_) | RegistryError::Store(StoreError::Unknown(_)) => {
                 Self::not_found(message)
             }

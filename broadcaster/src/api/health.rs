@@ -18,9 +18,14 @@ pub(super) async fn alive() -> Json<serde_json::Value> {
 }
 
 /// New viewers and encoders are welcome. A spool that cannot write degrades, since live goes on.
-pub(super) async fn ready(State(api): State<Arc<Api>>) -> Json<serde_json::Value> {
-    let status = if api.spool.degraded() { "degraded" } else { "ok" };
-    Json(json!({ "status": status, "spool_degraded": api.spool.degraded() }))
+/// Nobody is once the broadcaster goes down.
+pub(super) async fn ready(State(api): State<Arc<Api>>) -> (StatusCode, Json<serde_json::Value>) {
+    let (code, status) = match (api.registry.is_closing(), api.spool.degraded()) {
+        (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
+        (false, true) => (StatusCode::OK, "degraded"),
+        (false, false) => (StatusCode::OK, "ok"),
+    };
+    (code, Json(json!({ "status": status, "spool_degraded": api.spool.degraded() })))
 }
 
 /// One quality: 200 while it is live, 503 while it is not, 404 when there is none.

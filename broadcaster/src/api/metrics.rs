@@ -1,8 +1,9 @@
-//! Prometheus metrics. Labels are stream and rendition names, which are bounded by the store.
+//! Prometheus metrics. Labels are names of streams,
+//! renditions and owners, which are bounded by the store.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::extract::State;
 use http::header::CONTENT_TYPE;
@@ -30,6 +31,12 @@ struct OfRendition {
     rendition: String,
 }
 
+/// Labels of what an owner has.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfOwner {
+    owner: String,
+}
+
 /// Labels of a count of streams.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct InState {
@@ -43,6 +50,8 @@ pub(super) async fn metrics(
     let mut registry = Registry::with_prefix("shoal");
     streams(&api, &mut registry);
     process(&api, &mut registry);
+    happened(&api, &mut registry);
+    host(&api, &mut registry);
     ingest(&api, &mut registry);
     certificate(&api, &mut registry);
     let mut text = String::new();
@@ -57,7 +66,10 @@ fn streams(api: &Api, registry: &mut Registry) {
     let viewers = Family::<OfStream, Gauge>::default();
     let crashes = Family::<OfStream, Gauge>::default();
     let worker_memory = Family::<OfStream, Gauge>::default();
-    let worker_cpu = Family::<OfStream, Gauge<f64, std::sync::atomic::AtomicU64>>::default();
+    let worker_threads = Family::<OfStream, Gauge>::default();
+    let worker_handles = Family::<OfStream, Gauge>::default();
+    let warnings = Family::<OfStream, Counter>::default();
+    let worker_cpu = Family::<OfStream, Gauge<f64, AtomicU64>>::default();
     let bytes_http = Family::<OfStream, Counter>::default();
     let msn = Family::<OfRendition, Gauge>::default();
     let memory = Family::<OfRendition, Gauge>::default();
@@ -73,7 +85,10 @@ fn streams(api: &Api, registry: &mut Registry) {
             let used = api.monitor.usage(pid);
             worker_memory.get_or_create(&of).set(used.memory_bytes as i64);
             worker_cpu.get_or_create(&of).set(used.cpu_percent.into());
+            worker_threads.get_or_create(&of).set(used.threads.into());
+            worker_handles.get_or_create(&of).set(used.handles.into());
         }
+        warnings.get_or_create(&of).inc_by(api.monitor.warnings(&entry.name));
         for snapshot in stream.served.live.snapshots() {
             let window = &snapshot.window;
             let of =
@@ -95,6 +110,9 @@ fn streams(api: &Api, registry: &mut Registry) {
         worker_memory,
     );
     registry.register("worker_cpu_percent", "CPU of the worker, 100 is one core", worker_cpu);
+    registry.register("worker_threads", "Threads of the worker", worker_threads);
+    registry.register("worker_handles", "Open file handles of the worker", worker_handles);
+    registry.register("resource_warnings", "Warnings that the worker uses much", warnings);
     registry.register_with_unit("http_media", "Media sent by HTTP", Unit::Bytes, bytes_http);
     registry.register("rendition_msn", "Newest media sequence number", msn);
     registry.register_with_unit("rendition_memory", "Media in memory", Unit::Bytes, memory);
@@ -103,7 +121,9 @@ fn streams(api: &Api, registry: &mut Registry) {
 
 fn process(api: &Api, registry: &mut Registry) {
     let used = api.monitor.usage(std::process::id());
-    let gauges: [(&str, &str, u64); 7] = [
+    let gauges: [(&str, &str, u64); 9] = [
+        ("threads", "Threads of the broadcaster", used.threads.into()),
+        ("handles", "Open file handles of the broadcaster", used.handles.into()),
         ("memory_bytes", "Resident memory of the broadcaster", used.memory_bytes),
         (
             "connections_open",
@@ -127,6 +147,56 @@ fn process(api: &Api, registry: &mut Registry) {
     for (name, help, value) in gauges {
         let gauge = Gauge::<i64>::default();
         gauge.set(value as i64);
+        registry.register(name, help, gauge);
+    }
+}
+
+fn happened(api: &Api, registry: &mut Registry) {
+    let counts = api.registry.counts();
+    let counters = [
+        ("stream_starts", "Streams turned on", &counts.stream_starts),
+        ("stream_stops", "Streams that were on and are not any more", &counts.stream_stops),
+        ("worker_starts", "Workers started", &counts.worker_starts),
+        ("force_kills", "Workers killed since they ignored SIGTERM", &counts.force_kills),
+        ("memory_kills", "Workers ended because of their memory", &counts.memory_kills),
+        ("task_panics", "Tasks of streams that ended by a bug", &counts.task_panics),
+        ("capacity_refusals", "Streams refused for want of CPU", &counts.capacity_refusals),
+        ("cleanups", "Things left behind that were removed", &counts.cleanups),
+        ("cleanup_failures", "Things left behind that stay", &counts.cleanup_failures),
+    ];
+    for (name, help, value) in counters {
+        let counter = Counter::<u64>::default();
+        counter.inc_by(value.get());
+        registry.register(name, help, counter);
+    }
+    let active = Family::<OfOwner, Gauge>::default();
+    for (owner, running) in api.registry.seats().by_owner() {
+        active.get_or_create(&OfOwner { owner }).set(running as i64);
+    }
+    registry.register("streams_active_of", "Streams that count for an owner's limit", active);
+    let all = Gauge::<i64>::default();
+    all.set(api.registry.seats().running() as i64);
+    registry.register("streams_active", "Streams that count for the limit", all);
+}
+
+fn host(api: &Api, registry: &mut Registry) {
+    let cost = Counter::<f64, AtomicU64>::default();
+    cost.inc_by(api.monitor.cost().as_secs_f64());
+    registry.register_with_unit("monitor", "CPU time that watching took", Unit::Seconds, cost);
+    let Some(host) = api.monitor.host() else { return };
+    let gauges = [
+        ("host_cores", "Cores that we may use", host.cores),
+        ("host_cpu_busy", "Cores in use by anyone", host.cpu_busy),
+        ("host_memory_bytes", "Memory in use by anyone", host.memory_bytes as f64),
+        ("host_memory_limit_bytes", "Memory that there is for us", host.memory_limit_bytes as f64),
+        ("host_throttled", "1 while our share of the CPU is used up", host.throttled.into()),
+    ];
+    let disk = host
+        .disk_free_bytes
+        .map(|bytes| ("host_disk_free_bytes", "Room on the disk of the data folder", bytes as f64));
+    for (name, help, value) in gauges.into_iter().chain(disk) {
+        let gauge = Gauge::<f64, AtomicU64>::default();
+        gauge.set(value);
         registry.register(name, help, gauge);
     }
 }

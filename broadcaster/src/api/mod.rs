@@ -4,6 +4,7 @@
 mod error;
 mod health;
 mod metrics;
+mod resources;
 mod streams;
 mod view;
 
@@ -67,6 +68,7 @@ pub struct Api {
 /// The API, for both listeners.
 pub fn router(api: Arc<Api>) -> Router {
     let v1 = streams::router()
+        .merge(resources::router())
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(from_fn_with_state(api.clone(), guard));
     Router::new()
@@ -104,7 +106,8 @@ async fn guard(
         ));
     }
     let has_body = http_body::Body::size_hint(request.body()).exact() != Some(0);
-    if *request.method() == Method::POST && has_body && !is_json(request.headers()) {
+    let changes = [Method::POST, Method::PATCH].contains(request.method());
+    if changes && has_body && !is_json(request.headers()) {
         return Err(ApiError::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "JSON_NEEDED",

@@ -14,7 +14,8 @@ pub struct Info {
     pub stream: String,
     /// Its title for people.
     pub title: String,
-    /// `waiting`, `live`, `grace`, `failed` or `ended`.
+    /// `waiting`, `live`, `grace`, `failed`, `ended`, or `restarting` while the broadcaster goes
+    /// down.
     pub state: &'static str,
     /// The current or last broadcast.
     pub broadcast: u32,

@@ -72,7 +72,11 @@ pub(super) async fn part(
         drop((newest, rendition));
         let there = versions.wait_for(|snapshot| reached(&snapshot.window, msn, Some(part)));
         // Whatever ended the wait, the ring knows whether the part is there.
-        let _ = tokio::time::timeout(target * BLOCK_TARGETS, there).await;
+        tokio::select! {
+            biased;
+            _ = tokio::time::timeout(target * BLOCK_TARGETS, there) => {}
+            () = live.released() => {}
+        }
     }
     match live.ring.part(id, session, msn, part) {
         Some(bytes) => headers::media(bytes.into(), &name(), request),

@@ -1,10 +1,12 @@
 //! Answers to playlist requests, blocking reload included (RFC 8216bis §6.2.5).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::id::RenditionId;
 use common::playlist::{Answer, QueryError, Reload, answer, reached};
 use http::{HeaderMap, StatusCode};
+use tokio::sync::watch;
 
 use super::{Response, headers};
 use crate::store::live::{LiveStream, Snapshot};
@@ -50,15 +52,21 @@ pub(super) async fn media(
     drop(rendition);
     let there =
         async { versions.wait_for(|s| reached(&s.window, msn, part)).await.map(|s| s.clone()) };
-    let there = tokio::time::timeout(target * BLOCK_TARGETS, there).await;
+    let there = tokio::select! {
+        biased;
+        there = tokio::time::timeout(target * BLOCK_TARGETS, there) => there.map(Some),
+        () = live.released() => Ok(None),
+    };
+    let there = there.map(Option::transpose);
+    let unchanged = |versions: &watch::Receiver<Arc<Snapshot>>| {
+        respond(&versions.borrow().clone(), Reload { until: None, ..reload }, request)
+    };
     match there {
-        Ok(Ok(snapshot)) => respond(&snapshot, reload, request),
+        Ok(Ok(Some(snapshot))) => respond(&snapshot, reload, request),
+        Ok(Ok(None)) => unchanged(&versions),
         // The rendition has gone while we waited.
         Ok(Err(_)) => headers::not_found(),
-        Err(_) if live.in_grace() => {
-            let unchanged = versions.borrow().clone();
-            respond(&unchanged, Reload { until: None, ..reload }, request)
-        }
+        Err(_) if live.in_grace() => unchanged(&versions),
         Err(_) => headers::refused(
             StatusCode::SERVICE_UNAVAILABLE,
             "the stream has not gone on for three target durations",

@@ -1,3 +1,9 @@
-//! What processes use of this machine.
+//! What the machine gives and what is taken of it: figures, limits, warnings, admission.
 
+pub mod cgroup;
+pub mod counts;
+pub mod host;
+pub mod limits;
 pub mod monitor;
+pub mod proc;
+pub mod warning;

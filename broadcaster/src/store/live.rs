@@ -28,6 +28,8 @@ pub struct LiveStream {
     renditions: ArcSwap<BTreeMap<RenditionId, Arc<LiveRendition>>>,
     master: ArcSwapOption<Text>,
     grace: std::sync::atomic::AtomicBool,
+    /// Whether nobody is to wait any more.
+    released: watch::Sender<bool>,
 }
 
 /// One rendition as its readers see it.
@@ -67,6 +69,7 @@ impl LiveStream {
             renditions: ArcSwap::default(),
             master: ArcSwapOption::empty(),
             grace: false.into(),
+            released: watch::Sender::new(false),
         }
     }
 
@@ -98,6 +101,18 @@ impl LiveStream {
     /// Says whether the encoder is away.
     pub fn set_grace(&self, grace: bool) {
         self.grace.store(grace, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// Answers everyone who waits, and who would wait, with what there is: the broadcaster goes
+    /// down.
+    pub fn release(&self) {
+        self.released.send_replace(true);
+    }
+
+    /// Waits until nobody is to wait any more.
+    pub async fn released(&self) {
+        // The sender is ours, so it is there.
+        let _ = self.released.subscribe().wait_for(|released| *released).await;
     }
 
     /// Publishes the renditions in `changed` as the window has them now.

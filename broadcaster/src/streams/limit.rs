@@ -9,23 +9,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use common::id::StreamName;
 
+use crate::resource::limits::SharedLimits;
+pub use crate::resource::limits::StreamLimits;
+
 /// The stable code of a refusal, in the API and in logs.
 pub const STREAM_LIMIT_EXCEEDED: &str = "STREAM_LIMIT_EXCEEDED";
-
-/// How many streams may run at once; 0 means none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StreamLimits {
-    /// Of one owner (`MAX_CONCURRENT_STREAMS_PER_USER`, default 5).
-    pub per_user_max: usize,
-    /// In all (`MAX_CONCURRENT_STREAMS_GLOBAL`, default 20).
-    pub global_max: usize,
-}
-
-impl Default for StreamLimits {
-    fn default() -> Self {
-        Self { per_user_max: 5, global_max: 20 }
-    }
-}
 
 /// A stream was not started because as many as allowed are running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,12 +21,13 @@ impl Default for StreamLimits {
 pub struct LimitReached {
     /// The limit that was reached.
     pub max: usize,
+    /// How many of those that it counts are running.
+    pub running: usize,
 }
 
 /// Which streams run.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Occupancy {
-    limits: StreamLimits,
     running: BTreeMap<StreamName, Running>,
 }
 
@@ -49,27 +38,27 @@ struct Running {
 }
 
 impl Occupancy {
-    /// Nothing runs yet.
-    pub fn new(limits: StreamLimits) -> Self {
-        Self { limits, running: BTreeMap::new() }
-    }
-
     /// Counts `stream` of `owner` as running. One that runs already is counted once, however
     /// often it is taken.
     ///
     /// # Errors
-    /// When it would be one too many, in all or for this owner.
-    pub fn take(&mut self, stream: &StreamName, owner: &str) -> Result<(), LimitReached> {
+    /// When it would be one too many by `limits`, in all or for this owner.
+    pub fn take(
+        &mut self,
+        stream: &StreamName,
+        owner: &str,
+        limits: StreamLimits,
+    ) -> Result<(), LimitReached> {
         if let Some(running) = self.running.get_mut(stream) {
             running.holders += 1;
             return Ok(());
         }
-        let StreamLimits { per_user_max, global_max } = self.limits;
+        let StreamLimits { per_user_max, global_max } = limits;
         let of_owner = self.running.values().filter(|running| running.owner == owner).count();
         // The owner's own limit first: it is the one the owner can do something about.
-        for (count, max) in [(of_owner, per_user_max), (self.running.len(), global_max)] {
-            if count >= max {
-                return Err(LimitReached { max });
+        for (running, max) in [(of_owner, per_user_max), (self.running.len(), global_max)] {
+            if running >= max {
+                return Err(LimitReached { max, running });
             }
         }
         self.running.insert(stream.clone(), Running { owner: owner.to_owned(), holders: 1 });
@@ -90,11 +79,22 @@ impl Occupancy {
     pub fn running(&self) -> usize {
         self.running.len()
     }
+
+    /// How many streams run, by owner.
+    pub fn by_owner(&self) -> BTreeMap<String, usize> {
+        self.running.values().fold(BTreeMap::new(), |mut counts, running| {
+            *counts.entry(running.owner.clone()).or_default() += 1;
+            counts
+        })
+    }
 }
 
-/// One [`Occupancy`] for every task.
+/// One [`Occupancy`] for every task, within limits that may change meanwhile.
 #[derive(Clone, Debug)]
-pub struct Seats(Arc<Mutex<Occupancy>>);
+pub struct Seats {
+    occupancy: Arc<Mutex<Occupancy>>,
+    limits: SharedLimits,
+}
 
 /// A running stream's place; dropping it frees the place.
 #[derive(Debug)]
@@ -105,8 +105,8 @@ pub struct Seat {
 
 impl Seats {
     /// Nothing runs yet.
-    pub fn new(limits: StreamLimits) -> Self {
-        Self(Arc::new(Mutex::new(Occupancy::new(limits))))
+    pub fn new(limits: impl Into<SharedLimits>) -> Self {
+        Self { occupancy: Arc::default(), limits: limits.into() }
     }
 
     /// As [`Occupancy::take`].
@@ -114,7 +114,8 @@ impl Seats {
     /// # Errors
     /// When it would be one too many, in all or for this owner.
     pub fn take(&self, stream: &StreamName, owner: &str) -> Result<Seat, LimitReached> {
-        self.lock().take(stream, owner)?;
+        let limits = self.limits.get().streams;
+        self.lock().take(stream, owner, limits)?;
         Ok(Seat { seats: self.clone(), stream: stream.clone() })
     }
 
@@ -123,9 +124,14 @@ impl Seats {
         self.lock().running()
     }
 
+    /// How many streams run, by owner.
+    pub fn by_owner(&self) -> BTreeMap<String, usize> {
+        self.lock().by_owner()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Occupancy> {
         // Every change is complete before the lock goes, so a panic elsewhere spoils nothing.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.occupancy.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -138,6 +144,7 @@ impl Drop for Seat {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resource::limits::LimitsChange;
     use proptest::prelude::*;
 
     fn name(text: &str) -> StreamName {
@@ -171,6 +178,20 @@ mod tests {
     }
 
     #[test]
+    fn a_limit_that_is_lowered_ends_nothing_and_holds_for_the_next_start() {
+        let limits = SharedLimits::from(StreamLimits { per_user_max: 9, global_max: 9 });
+        let seats = Seats::new(limits.clone());
+        let held = ["a", "b", "c"].map(|n| seats.take(&name(n), "x").expect("free"));
+        let change = LimitsChange { max_concurrent_streams_global: Some(1), ..Default::default() };
+        limits.change(&change).expect("good");
+        assert_eq!((seats.running(), seats.by_owner()), (3, [("x".to_owned(), 3)].into()));
+        let refused = seats.take(&name("d"), "x").expect_err("beyond the limit");
+        assert_eq!(refused, LimitReached { max: 1, running: 3 });
+        drop(held);
+        assert!(seats.take(&name("d"), "x").is_ok());
+    }
+
+    #[test]
     fn concurrent_starts_never_exceed_the_limit() {
         let seats = Seats::new(StreamLimits { per_user_max: 7, global_max: 7 });
         let taken: Vec<_> = std::thread::scope(|scope| {
@@ -190,12 +211,12 @@ mod tests {
             script in prop::collection::vec((0..12u8, any::<bool>()), 0..200),
         ) {
             let limits = StreamLimits { per_user_max: 3, global_max: 5 };
-            let mut occupancy = Occupancy::new(limits);
+            let mut occupancy = Occupancy::default();
             let mut held = [0u32; 12];
             for (i, start) in script {
                 let (stream, owner) = (name(&format!("s{i}")), format!("owner{}", i % 3));
                 if start {
-                    held[usize::from(i)] += u32::from(occupancy.take(&stream, &owner).is_ok());
+                    held[usize::from(i)] += u32::from(occupancy.take(&stream, &owner, limits).is_ok());
                 } else if held[usize::from(i)] > 0 {
                     held[usize::from(i)] -= 1;
                     occupancy.free(&stream);

@@ -30,6 +30,13 @@ pub enum Cause {
     WorkerCrashed(String),
     /// The worker took media and gave none.
     Stalled,
+    /// The worker used more memory than it may; both in MB.
+    MemoryLimit {
+        /// What it used.
+        used_mb: u64,
+        /// What it may.
+        limit_mb: u64,
+    },
     /// The worker crashed too often to be started again.
     CrashLoop(String),
     /// The input cannot be used, or this machine cannot make it; the worker's own line.
@@ -60,6 +67,7 @@ impl Cause {
             Self::SourceEnded => "source_ended",
             Self::WorkerCrashed(_) => "worker_crashed",
             Self::Stalled => "stalled",
+            Self::MemoryLimit { .. } => "memory_limit",
             Self::CrashLoop(_) => "crash_loop",
             Self::Unusable(_) => "unusable",
             Self::SourceChanged => "source_changed",
@@ -87,6 +95,9 @@ impl fmt::Display for Cause {
             Self::SourceEnded => f.write_str("the source played to its end"),
             Self::WorkerCrashed(how) => write!(f, "the worker ended unexpectedly: {how}"),
             Self::Stalled => f.write_str("the worker took media but made none"),
+            Self::MemoryLimit { used_mb, limit_mb } => {
+                write!(f, "the worker used {used_mb} MB, above its limit of {limit_mb} MB")
+            }
             Self::CrashLoop(last) => {
                 write!(f, "the worker crashed too often, start the stream again; last: {last}")
             }

@@ -34,6 +34,8 @@ pub const EXIT_PATIENCE_MS: u64 = 1_000;
 /// A publisher that was silent this long does not deliver, in ms: both tracks of a live encoder
 /// send many times a second.
 pub const SILENCE_MS: u64 = 1_000;
+/// From SIGTERM to SIGKILL while the broadcaster goes down, in ms, at most: all of it has 10 s.
+pub const SHUTDOWN_KILL_MAX_MS: u64 = 3_000;
 /// Workers of one stream that may be dying at once; no new one starts before one of them is gone.
 /// Each holds encoders and memory, and only a machine in trouble needs more than two.
 pub const LEAVING_MAX: usize = 3;
@@ -81,6 +83,15 @@ pub enum Input {
     WorkerPart(WorkerId),
     /// The worker does not take its input; the queue to it is full.
     WorkerBackedUp(WorkerId),
+    /// The worker uses more memory than it may.
+    WorkerOverMemory {
+        /// Which one.
+        worker: WorkerId,
+        /// What it uses, in MB.
+        used_mb: u64,
+        /// What it may, in MB.
+        limit_mb: u64,
+    },
     /// The worker says why it is about to exit.
     WorkerFailed {
         /// Which one.
@@ -280,6 +291,9 @@ impl Machine {
             Input::WorkerReady(id) => self.worker_ready(now, id),
             Input::WorkerPart(id) => self.worker_part(now, id),
             Input::WorkerBackedUp(id) => self.worker_backed_up(now, id),
+            Input::WorkerOverMemory { worker, used_mb, limit_mb } => {
+                self.worker_over_memory(now, worker, Cause::MemoryLimit { used_mb, limit_mb });
+            }
             Input::WorkerFailed { worker, code, message } => {
                 self.worker_failed(now, worker, code, message);
             }
@@ -417,6 +431,13 @@ impl Machine {
         self.start_at = None;
         self.cause = Cause::ShuttingDown;
         self.close_publisher(Cause::ShuttingDown);
+        self.policy.force_kill_ms = self.policy.force_kill_ms.min(SHUTDOWN_KILL_MAX_MS);
+        let kill_at = now.plus(self.policy.force_kill_ms);
+        for leaving in self.leaving.values_mut() {
+            if let Leaving::KillAt(at) = leaving {
+                *at = kill_at.min(*at);
+            }
+        }
         self.drain(now);
     }
 
@@ -550,6 +571,14 @@ impl Machine {
         let live = |w: &Worker| w.id == id && matches!(w.stage, Stage::Live { .. });
         if self.worker.as_ref().is_some_and(live) {
             self.crashed(now, Cause::Stalled, 0);
+        }
+    }
+
+    fn worker_over_memory(&mut self, now: Now, id: WorkerId, cause: Cause) {
+        // One that drains ends anyway, and its last parts are worth the memory.
+        let stays = |w: &Worker| w.id == id && !matches!(w.stage, Stage::Draining { .. });
+        if self.worker.as_ref().is_some_and(stays) {
+            self.crashed(now, cause, 0);
         }
     }
 

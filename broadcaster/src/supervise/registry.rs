@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -13,7 +13,7 @@ use common::feed::Signer;
 use common::id::StreamName;
 use common::rendition::default_audio;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::child::Processes;
 use super::encoders::Told;
@@ -24,12 +24,16 @@ use crate::config::Config;
 use crate::feed::{Feed, FeedFault};
 use crate::ingest::rtmp::listener::{PublishGate, PublishSlot, Refusal};
 use crate::origin::{Info, Origin, P2pInfo, Served};
+use crate::resource::counts::Counts;
+use crate::resource::limits::SharedLimits;
+use crate::resource::monitor::Watched;
+use crate::shutdown;
 use crate::store::live::LiveStream;
 use crate::store::spool::Spool;
 use crate::streams::key::StreamKey;
-use crate::streams::limit::{LimitReached, Seat, Seats, StreamLimits};
+use crate::streams::limit::{LimitReached, Seat, Seats};
 use crate::streams::source::SourceSpec;
-use crate::streams::store::{NewStream, Store, StoreError, StreamEntry};
+use crate::streams::store::{DEFAULT_OWNER, NewStream, Store, StoreError, StreamEntry};
 use crate::worker::ipc::{Source, Start};
 use crate::worker::ladder::{TrialResult, wants_trial};
 
@@ -59,6 +63,7 @@ pub struct Registry {
     spool: Spool,
     origin: Arc<Origin>,
     seats: Seats,
+    limits: SharedLimits,
     store: Mutex<Store>,
     running: Mutex<BTreeMap<StreamName, Arc<Stream>>>,
     /// Streams on their way out: their names are still taken.
@@ -66,6 +71,9 @@ pub struct Registry {
     connections: AtomicU64,
     trial: Arc<watch::Sender<Option<TrialResult>>>,
     encoders: Told,
+    counts: Arc<Counts>,
+    /// Whether the broadcaster goes down.
+    closing: AtomicBool,
 }
 
 /// What is known of this machine when the streams are taken up.
@@ -121,10 +129,7 @@ impl Registry {
         store: Store,
         measured: Measured,
     ) -> Result<Arc<Self>, RegistryError> {
-        let limits = StreamLimits {
-            per_user_max: config.streams_per_owner_max,
-            global_max: config.streams_max,
-        };
+        let limits = SharedLimits::from(config.limits);
         let entries: Vec<_> = store.list().cloned().collect();
         let registry = Arc::new(Self {
             config,
@@ -132,13 +137,16 @@ impl Registry {
             signer,
             spool,
             origin,
-            seats: Seats::new(limits),
+            seats: Seats::new(limits.clone()),
+            limits,
             store: Mutex::new(store),
             running: Mutex::default(),
             leaving: Mutex::default(),
             connections: AtomicU64::new(0),
             trial: Arc::new(watch::Sender::new(measured.trial)),
             encoders: measured.encoders,
+            counts: Arc::default(),
+            closing: AtomicBool::new(false),
         });
         for entry in entries {
             registry.launch(&entry)?;
@@ -173,9 +181,10 @@ impl Registry {
     /// # Errors
     /// When a field is bad, the name is taken or a limit is reached; nothing is made then.
     pub async fn create(&self, new: NewStream) -> Result<StreamKey, RegistryError> {
+        self.open_for_work()?;
         let name = new.name.clone();
-        let owner = new.owner.clone().unwrap_or_else(|| "default".into());
-        let seat = self.seats.take(&name, &owner)?;
+        let owner = new.owner.clone().unwrap_or_else(|| DEFAULT_OWNER.into());
+        let seat = self.seat(&name, &owner)?;
         let (key, entry) = {
             let mut store = self.store();
             let key = store.add(new, unix_s())?;
@@ -192,9 +201,19 @@ impl Registry {
         Ok(key)
     }
 
-    /// Process ids of all workers.
-    pub fn worker_pids(&self) -> Vec<u32> {
-        self.running().values().filter_map(|stream| stream.status.borrow().worker_pid).collect()
+    /// Limits that may be changed while running.
+    pub fn limits(&self) -> &SharedLimits {
+        &self.limits
+    }
+
+    /// What happened since the start.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// Which streams count for the limits.
+    pub fn seats(&self) -> &Seats {
+        &self.seats
     }
 
     /// Has this machine's encoders measured for a stream that needs it, unless they were.
@@ -217,8 +236,9 @@ impl Registry {
     /// # Errors
     /// When there is none of that name or a limit is reached.
     pub async fn start(&self, name: &StreamName) -> Result<(), RegistryError> {
+        self.open_for_work()?;
         let (entry, stream) = self.get(name)?;
-        let seat = self.seat(&entry)?;
+        let seat = self.seat(name, &entry.owner)?;
         stream.ask(Ask::Start(seat)).await
     }
 
@@ -236,6 +256,7 @@ impl Registry {
     /// # Errors
     /// When there is none of that name or the store refuses.
     pub async fn renew_key(&self, name: &StreamName) -> Result<StreamKey, RegistryError> {
+        self.open_for_work()?;
         let (_, stream) = self.get(name)?;
         let key = self.store().renew_key(name)?;
         stream.ask(Ask::DropPublisher).await?;
@@ -247,6 +268,7 @@ impl Registry {
     /// # Errors
     /// When there is none of that name or the store refuses.
     pub async fn remove(self: &Arc<Self>, name: &StreamName) -> Result<(), RegistryError> {
+        self.open_for_work()?;
         if self.store().get(name).is_none() || !lock(&self.leaving).insert(name.clone()) {
             return Err(RegistryError::Unknown(name.clone()));
         }
@@ -276,16 +298,39 @@ impl Registry {
         Ok(())
     }
 
-    /// Ends every task: drains, then signals. Broadcasts stay open for the next start.
+    /// Takes no new work from now on.
+    pub fn close(&self) {
+        self.closing.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether no new work is taken any more.
+    pub fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Relaxed)
+    }
+
+    fn open_for_work(&self) -> Result<(), RegistryError> {
+        if self.is_closing() { Err(RegistryError::ShuttingDown) } else { Ok(()) }
+    }
+
+    /// Ends every task: drains, then signals. Broadcasts stay open for the next start. Whoever has
+    /// not ended within the bound is left alone.
     pub async fn shut_down(&self) {
-        let streams: Vec<_> = std::mem::take(&mut *self.running()).into_values().collect();
-        for stream in &streams {
-            // A task that has ended needs no telling.
-            let _ = stream.asks.send(Ask::Shutdown).await;
-        }
+        self.close();
+        let streams: Vec<_> = self.running().values().cloned().collect();
+        let mut ending = JoinSet::new();
         for stream in streams {
-            stream.ended(self.patience()).await;
+            ending.spawn(async move {
+                // A task that has ended needs no telling; one that hangs must not hold up others.
+                let told = stream.asks.send(Ask::Shutdown);
+                let _ = tokio::time::timeout(shutdown::STREAMS_MAX, told).await;
+                stream.ended(shutdown::STREAMS_MAX).await;
+            });
         }
+        let all = async { while ending.join_next().await.is_some() {} };
+        if tokio::time::timeout(shutdown::STREAMS_MAX, all).await.is_err() {
+            tracing::error!("streams do not end: their workers die with this process");
+        }
+        self.running().clear();
     }
 
     fn patience(&self) -> Duration {
@@ -303,7 +348,7 @@ impl Registry {
         if status.borrow().state.counts()
             // Without a seat it was on before the limits were lowered; it stays on, since viewers
             // may watch.
-            && let Ok(seat) = self.seat(entry)
+            && let Ok(seat) = self.seat(&entry.name, &entry.owner)
         {
             task.sit(seat);
         }
@@ -314,12 +359,13 @@ impl Registry {
         Ok(stream)
     }
 
-    fn seat(&self, entry: &StreamEntry) -> Result<Seat, LimitReached> {
-        self.seats.take(&entry.name, &entry.owner).inspect_err(|error| {
+    fn seat(&self, name: &StreamName, owner: &str) -> Result<Seat, LimitReached> {
+        self.seats.take(name, owner).inspect_err(|error| {
             tracing::warn!(
-                stream = %entry.name,
-                owner = %entry.owner,
-                running = self.seats.running(),
+                stream = %name,
+                owner,
+                running = error.running,
+                max = error.max,
                 code = crate::streams::limit::STREAM_LIMIT_EXCEEDED,
                 "{error}"
             );
@@ -362,6 +408,7 @@ impl Registry {
             policy,
             dir: self.spool.stream_dir(&entry.name),
             trial: self.trial.subscribe(),
+            counts: self.counts.clone(),
         })
     }
 
@@ -423,15 +470,40 @@ impl Stream {
     }
 }
 
+impl Watched for Registry {
+    fn workers(&self) -> Vec<(StreamName, u32)> {
+        let worker = |(name, stream): (&StreamName, &Arc<Stream>)| {
+            Some((name.clone(), stream.status.borrow().worker_pid?))
+        };
+        self.running().iter().filter_map(worker).collect()
+    }
+
+    fn is_stream(&self, stream: &StreamName) -> bool {
+        self.running().contains_key(stream)
+    }
+
+    fn over_memory(&self, stream: &StreamName, pid: u32, used_bytes: u64, limit_bytes: u64) {
+        let stream = self.running().get(stream).cloned();
+        if let Some(stream) = stream {
+            let (used_mb, limit_mb) = (used_bytes >> 20, limit_bytes >> 20);
+            // One that is full of asks is told again in three seconds.
+            let _ = stream.asks.try_send(Ask::OverMemory { pid, used_mb, limit_mb });
+        }
+    }
+}
+
 impl PublishGate for Registry {
     async fn authorize(&self, key: &StreamKey, peer: SocketAddr) -> Result<PublishSlot, Refusal> {
+        if self.is_closing() {
+            return Err(Refusal::Restarting);
+        }
         let entry = self.store().by_key(key).cloned().ok_or(Refusal::UnknownKey)?;
         if entry.source != SourceSpec::Rtmp {
             return Err(Refusal::OtherSource(entry.source.to_string()));
         }
         let stream = self.running().get(&entry.name).cloned().ok_or(Refusal::NotReady)?;
         // An ended broadcast's stream is turned on again by its publisher, and counts again.
-        let seat = self.seat(&entry)?;
+        let seat = self.seat(&entry.name, &entry.owner)?;
         let id = ConnectionId(self.connections.fetch_add(1, Ordering::Relaxed) + 1);
         let (media_in, media) = mpsc::channel(MEDIA_MAX);
         let (cancel, cancelled) = watch::channel(None);

@@ -20,6 +20,7 @@ use crate::feed::{Feed, Timing};
 use crate::ingest::media::{Config, Media, Track};
 use crate::ingest::rtmp::listener::Refusal;
 use crate::origin::{Info, InfoRendition, Served};
+use crate::resource::counts::Counts;
 use crate::streams::limit::Seat;
 use crate::worker::ipc::{self, Command, FailCode, Order, Report, Start};
 
@@ -28,6 +29,9 @@ const EVENTS_MAX: usize = 256;
 
 /// Notes kept for the operator.
 const NOTES_MAX: usize = 32;
+
+/// What viewers are told of a stream that will go on when the broadcaster is back.
+const RESTARTING: &str = "restarting";
 
 /// What a stream task is asked to do.
 #[derive(Debug)]
@@ -39,6 +43,15 @@ pub enum Ask {
     /// Someone with the right key wants to publish, which may turn an ended stream on; the answer
     /// says whether it may.
     Publish(Publisher, Seat, oneshot::Sender<Result<(), Refusal>>),
+    /// The worker with this process id uses more memory than it may; both in MB.
+    OverMemory {
+        /// The worker.
+        pid: u32,
+        /// What it uses.
+        used_mb: u64,
+        /// What it may.
+        limit_mb: u64,
+    },
     /// Close whoever publishes: the key is no longer good.
     DropPublisher,
     /// What becomes of its video renditions, until other orders come.
@@ -75,6 +88,8 @@ pub struct Spec {
     pub dir: PathBuf,
     /// Who else wants to know when a worker starts, such as a cached trial.
     pub trial: watch::Receiver<Option<crate::worker::ladder::TrialResult>>,
+    /// What happens to it is counted here.
+    pub counts: Arc<Counts>,
 }
 
 /// What the API and the pages show of a stream.
@@ -246,6 +261,16 @@ impl StreamTask {
                     publisher.cancel.send_replace(Some(Refusal::KeyReplaced));
                 }
             }
+            Ask::OverMemory { pid, used_mb, limit_mb } => {
+                let is_it = |(_, running): &(&WorkerId, &Running)| running.child.pid() == Some(pid);
+                if let Some((worker, _)) = self.children.iter().find(is_it) {
+                    let (worker, crashes) = (*worker, self.machine.crashes());
+                    self.handle(Input::WorkerOverMemory { worker, used_mb, limit_mb });
+                    if self.machine.crashes() > crashes {
+                        self.spec.counts.memory_kills.add_one();
+                    }
+                }
+            }
             Ask::Publish(publisher, seat, answer) => {
                 let id = publisher.id;
                 self.asking = Some((publisher, answer));
@@ -410,6 +435,7 @@ impl StreamTask {
                 }),
                 Output::TerminateWorker(worker) => self.with_child(worker, Child::terminate),
                 Output::KillWorker(worker) => {
+                    self.spec.counts.force_kills.add_one();
                     tracing::error!(
                         code = "FORCE_KILL_REQUIRED",
                         "Stream {} did not respond to SIGTERM, force killing",
@@ -454,6 +480,7 @@ impl StreamTask {
         start.trial = self.spec.trial.borrow().clone();
         match self.spec.workers.start(worker, start, self.events_in.clone()) {
             Ok(child) => {
+                self.spec.counts.worker_starts.add_one();
                 for config in self.configs.values() {
                     // A new queue has room for two.
                     let _ = child.send(Command::Config(config.clone()));
@@ -526,16 +553,25 @@ impl StreamTask {
         let name = &self.spec.name;
         match (&state, &cause) {
             (State::Failed, _) => tracing::error!(stream = %name, "the stream failed: {cause}"),
-            (_, Cause::WorkerCrashed(_) | Cause::Stalled) => {
+            (_, Cause::WorkerCrashed(_) | Cause::Stalled | Cause::MemoryLimit { .. }) => {
                 tracing::warn!(stream = %name, ?state, "{cause}; it is started again");
             }
             _ => tracing::info!(stream = %name, ?state, "{cause}"),
         }
-        if matches!(cause, Cause::WorkerCrashed(_) | Cause::Stalled) {
+        let lost = |c: &Cause| {
+            matches!(c, Cause::WorkerCrashed(_) | Cause::Stalled | Cause::MemoryLimit { .. })
+        };
+        if lost(&cause) {
             self.note(cause.to_string());
         }
         if let Err(error) = standing::write(&self.spec.dir, self.machine.standing()) {
             tracing::warn!(stream = %name, %error, "the stream's standing cannot be kept");
+        }
+        let was_on = self.status.borrow().state.counts();
+        match (was_on, state.counts()) {
+            (false, true) => self.spec.counts.stream_starts.add_one(),
+            (true, false) => self.spec.counts.stream_stops.add_one(),
+            _ => {}
         }
         if !state.counts() {
             self.seat = None;
@@ -572,7 +608,11 @@ impl StreamTask {
         let renditions = self.feed.window().offered().map(InfoRendition::from).collect();
         let record = self.feed.session_record();
         self.served.set_info(Info {
-            state: state_name(status.state),
+            state: match status.cause {
+                // Its state is that of a stream whose source is away, and this says why.
+                Cause::ShuttingDown if status.state.counts() => RESTARTING,
+                _ => state_name(status.state),
+            },
             broadcast: status.broadcast,
             session: status.session,
             session_record: record.map(|r| base64::engine::general_purpose::STANDARD.encode(r)),
@@ -589,7 +629,7 @@ fn refusal(cause: &Cause) -> Refusal {
         Cause::TakenOver => Refusal::TakenOver,
         Cause::TakeoverLimit(_) => Refusal::Contested,
         Cause::OperatorStopped => Refusal::Stopped,
-        Cause::ShuttingDown => Refusal::NotReady,
+        Cause::ShuttingDown => Refusal::Restarting,
         other => Refusal::Other(other.to_string()),
     }
 }

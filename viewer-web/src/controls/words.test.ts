@@ -26,6 +26,14 @@ describe('messageFor', () => {
     expect(new Set(titles).size).toBe(3);
   });
 
+  it('says that the broadcaster restarts, also while it cannot be reached', () => {
+    for (const reachable of [true, false]) {
+      const state = { ...playing, phase: 'reconnecting' as const, stream: 'restarting' as const };
+      const message = messageFor({ ...state, reachable }, 'demo');
+      expect(message?.title).toBe('The broadcaster is restarting');
+    }
+  });
+
   it('names the stream that does not exist and shows a way out', () => {
     const message = messageFor({ ...playing, phase: 'missing', stream: null }, 'dmeo');
     expect(message?.title).toBe('No such stream');

@@ -64,6 +64,15 @@ export function messageFor(state: ViewerState, stream: string | null): Message |
 }
 
 function reconnecting(state: ViewerState): Message {
+  // Also while it cannot be reached: it said so before it went.
+  if (state.stream === 'restarting') {
+    return {
+      title: 'The broadcaster is restarting',
+      detail: 'Playback goes on by itself in a few seconds.',
+      busy: true,
+      action: null,
+    };
+  }
   if (!state.reachable) {
     return {
       title: 'Reconnecting…',

@@ -41,7 +41,7 @@ function draw(): void {
   badge.className = `badge ${status?.tone ?? ''}`;
   setText(badge, status?.label ?? '');
   const startedMs = Date.parse(info?.startedAt ?? '');
-  const running = info?.state === 'live' || info?.state === 'grace';
+  const running = ['live', 'grace', 'restarting'].includes(info?.state ?? '');
   setText(since, running && startedMs > 0 ? `Started ${agoLabel(startedMs, Date.now())}` : '');
   meta.hidden = badge.hidden && since.textContent === '';
 }
@@ -51,7 +51,8 @@ function statusOf({ phase, stream: word }: ViewerState): { label: string; tone: 
   if (phase === 'ended') return { label: 'Ended', tone: '' };
   if (phase === 'failed') return { label: 'Stopped', tone: 'bad' };
   if (phase === 'waiting') return { label: 'Not live yet', tone: '' };
-  if (phase === 'reconnecting' || word === 'grace') return { label: 'Interrupted', tone: 'warn' };
+  if (phase === 'reconnecting' || word === 'grace' || word === 'restarting')
+    return { label: 'Interrupted', tone: 'warn' };
   return { label: 'Live', tone: 'live' };
 }
 

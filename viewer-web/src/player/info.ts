@@ -25,7 +25,14 @@ export interface StreamInfo {
   startedAt: string | null;
 }
 
-const STATES: readonly StreamState[] = ['waiting', 'live', 'grace', 'failed', 'ended'];
+const STATES: readonly StreamState[] = [
+  'waiting',
+  'live',
+  'grace',
+  'restarting',
+  'failed',
+  'ended',
+];
 
 /** Reads what came over the wire; null when it is not a stream's description. */
 export function parseInfo(value: unknown): StreamInfo | null {

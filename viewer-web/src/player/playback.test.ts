@@ -308,7 +308,7 @@ describe('any history', () => {
     };
   }
 
-  const STATES: StreamState[] = ['waiting', 'live', 'grace', 'failed', 'ended'];
+  const STATES: StreamState[] = ['waiting', 'live', 'grace', 'restarting', 'failed', 'ended'];
 
   it('always has a next timeout, and plays once the stream is live and moves', () => {
     for (let seed = 1; seed <= 500; seed += 1) {

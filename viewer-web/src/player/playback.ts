@@ -25,7 +25,7 @@ export type Phase =
   | 'failed';
 
 /** A stream's state as `info.json` gives it. */
-export type StreamState = 'waiting' | 'live' | 'grace' | 'failed' | 'ended';
+export type StreamState = 'waiting' | 'live' | 'grace' | 'restarting' | 'failed' | 'ended';
 
 /** What asking for `info.json` brought. */
 export type InfoAnswer =
@@ -321,9 +321,10 @@ export class Playback {
     switch (state) {
       case 'live':
       case 'grace':
+      case 'restarting':
         if (this.#phase === 'ended') {
           const isNew = this.#broadcast !== this.#endedBroadcast || before === 'ended';
-          if (!isNew || this.#replaying || state === 'grace') return;
+          if (!isNew || this.#replaying || state !== 'live') return;
           this.#phase = 'loading';
           this.#reopen(nowMs);
         } else if (['waiting', 'missing', 'failed'].includes(this.#phase)) {

@@ -83,7 +83,10 @@ pub enum Refusal {
          (ffmpeg: add -re), or this server cannot keep up"
     )]
     NotTaken,
-    /// The server goes down, or did not decide in time.
+    /// The server goes down.
+    #[error("The server is restarting: connect again in a few seconds")]
+    Restarting,
+    /// The server did not decide in time.
     #[error("The server is not ready: try again in a few seconds")]
     NotReady,
     /// Anything else, in words for the publisher.
@@ -448,7 +451,7 @@ impl<G: PublishGate> Publisher<G> {
     async fn ask(&mut self, key: &StreamKey, counters: &ListenerCounters) -> Result<(), Outcome> {
         let answer = tokio::select! {
             answer = timeout(self.limits.answer, self.gate.authorize(key, self.peer)) => answer,
-            () = stopped(&mut self.stop) => Ok(Err(Refusal::NotReady)),
+            () = stopped(&mut self.stop) => Ok(Err(Refusal::Restarting)),
         };
         let slot = match answer {
             Ok(Ok(slot)) => slot,
@@ -525,7 +528,7 @@ async fn cancelled(slot: &mut Option<PublishSlot>, stop: &mut watch::Receiver<bo
     };
     tokio::select! {
         refusal = taken_back => refusal,
-        () = stopped(stop) => Refusal::NotReady,
+        () = stopped(stop) => Refusal::Restarting,
     }
 }
 

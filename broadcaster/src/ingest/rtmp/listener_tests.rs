@@ -23,7 +23,7 @@ fn an_encoder_is_logged_as_its_network() {
 
 #[test]
 fn refusals_carry_the_code_that_encoders_know_and_their_words() {
-    let limit = Refusal::from(LimitReached { max: 5 }).rejection();
+    let limit = Refusal::from(LimitReached { max: 5, running: 5 }).rejection();
     assert_eq!(limit.code, "NetStream.Publish.BadName");
     assert_eq!(limit.description, "Maximum 5 concurrent streams reached");
     assert_eq!(Refusal::UnknownKey.rejection().code, "NetStream.Publish.Unauthorized");

@@ -255,6 +255,21 @@ fn a_killed_worker_is_replaced_within_a_second_and_the_broadcast_goes_on() {
 }
 
 #[test]
+fn a_worker_above_its_memory_limit_is_ended_and_replaced_like_one_that_crashed() {
+    let mut rig = Rig::live();
+    let over = |id| Input::WorkerOverMemory { worker: WorkerId(id), used_mb: 600, limit_mb: 500 };
+    assert!(rig.input(over(7)).is_empty(), "no such worker");
+    let outputs = rig.input(over(1));
+    assert!(outputs.contains(&Output::EndSession(WorkerId(1))));
+    assert!(outputs.contains(&Output::TerminateWorker(WorkerId(1))));
+    let cause = Cause::MemoryLimit { used_mb: 600, limit_mb: 500 };
+    assert_eq!((rig.machine.state(), rig.machine.cause()), (State::Grace, &cause));
+    assert_eq!(rig.machine.crashes(), 1);
+    assert_eq!(started(&rig.pass_with_media(1_000, FIRST)), Some(2));
+    assert!(rig.input(over(1)).is_empty(), "it is on its way out");
+}
+
+#[test]
 fn five_crashes_in_two_minutes_fail_the_stream_until_the_operator_starts_it() {
     let mut rig = Rig::new(OWN);
     rig.input(Input::OperatorStart);
@@ -526,6 +541,23 @@ fn what_was_stopped_stays_stopped_over_a_restart_of_the_broadcaster() {
             Output::State(State::Ended, Cause::OperatorStopped)
         ]
     );
+}
+
+#[test]
+fn no_worker_outlives_a_shutdown_by_more_than_five_seconds_however_patient_the_stream_is() {
+    let patient = Policy { force_kill_ms: 60_000, ..PUSHED };
+    let mut rig = Rig::new(patient);
+    rig.input(Input::OperatorStart);
+    rig.input(Input::PublisherConnected(FIRST));
+    rig.input(Input::WorkerReady(WorkerId(1)));
+    // The first worker is on its way out when the end comes, the second one is live.
+    rig.input(Input::PublisherConnected(SECOND));
+    rig.input(Input::WorkerReady(WorkerId(2)));
+    rig.input(Input::Shutdown);
+    let outputs = rig.pass(DRAIN_MAX_MS + SHUTDOWN_KILL_MAX_MS);
+    for worker in [1, 2] {
+        assert!(outputs.contains(&Output::KillWorker(WorkerId(worker))), "{outputs:?}");
+    }
 }
 
 #[test]

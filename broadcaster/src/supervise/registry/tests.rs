@@ -8,6 +8,7 @@ use common::rendition::{Ladder, NamedLadder};
 
 use super::*;
 use crate::config::Settings;
+use crate::resource::limits::StreamLimits;
 use crate::store::spool::SpoolThread;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -39,8 +40,8 @@ impl Rig {
 
     fn open(dir: tempfile::TempDir, per_owner_max: usize, streams_max: usize) -> Self {
         let mut config = Settings::default().resolve(None).unwrap();
-        config.streams_per_owner_max = per_owner_max;
-        config.streams_max = streams_max;
+        config.limits.streams =
+            StreamLimits { per_user_max: per_owner_max, global_max: streams_max };
         let (spool, spool_thread) = Spool::open(dir.path().join("spool"), 1 << 20).unwrap();
         let registry = Registry::open(
             config,
@@ -105,7 +106,7 @@ async fn a_stream_too_many_is_refused_in_the_same_words_by_the_api_and_by_rtmp()
     assert_eq!(refused.to_string(), "Maximum 3 concurrent streams reached");
     assert!(matches!(
         rig.registry.start(&name("a2")).await,
-        Err(RegistryError::Limit(LimitReached { max: 3 }))
+        Err(RegistryError::Limit(LimitReached { max: 3, running: 3 }))
     ));
     rig.registry.remove(&name("b1")).await.unwrap();
     rig.registry.start(&name("a2")).await.unwrap();
@@ -144,6 +145,25 @@ async fn a_key_opens_its_own_stream_and_no_other() {
     drop(slot);
     assert_eq!(rig.publish(&key).await.unwrap_err(), Refusal::UnknownKey);
     assert!(rig.publish(&new_key).await.is_ok());
+    rig.registry.shut_down().await;
+}
+
+#[tokio::test]
+async fn once_it_closes_nothing_new_is_taken_and_encoders_are_told_why() {
+    let rig = Rig::new(5, 20);
+    let key = rig.add("show", "a").await.unwrap();
+    rig.registry.close();
+    let show = name("show");
+    for refused in [
+        rig.add("other", "a").await.map(drop),
+        rig.registry.start(&show).await,
+        rig.registry.renew_key(&show).await.map(drop),
+        rig.registry.remove(&show).await,
+    ] {
+        assert!(matches!(refused, Err(RegistryError::ShuttingDown)), "{refused:?}");
+    }
+    assert_eq!(rig.publish(&key).await.unwrap_err(), Refusal::Restarting);
+    assert_eq!(rig.registry.list().len(), 1, "what there is can be seen to the end");
     rig.registry.shut_down().await;
 }
 

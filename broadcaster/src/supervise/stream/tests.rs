@@ -149,6 +149,8 @@ struct Rig {
     seats: Seats,
     task: JoinHandle<()>,
     connections: u64,
+    counts: Arc<Counts>,
+    shown: Arc<Served>,
 }
 
 impl Rig {
@@ -163,6 +165,8 @@ impl Rig {
         let signer = Arc::new(Signer::from_seed([7; 32]));
         let feed = Feed::open(name.clone(), signer, spool.clone(), live.clone()).unwrap();
         let served = Arc::new(Served::new(live.clone(), info()));
+        let shown = served.clone();
+        let counts: Arc<Counts> = Arc::default();
         let (started, workers) = mpsc::unbounded_channel();
         let source = if policy.pushed {
             Source::Push
@@ -189,12 +193,13 @@ impl Rig {
             policy,
             dir: spool.stream_dir(&name),
             trial: watch::Sender::new(None).subscribe(),
+            counts: counts.clone(),
         };
         let (asks, asked) = mpsc::channel(16);
         let (task, status) = StreamTask::new(spec, feed, served, asked);
         let seats = Seats::new(StreamLimits { per_user_max: 5, global_max: 20 });
         let task = tokio::spawn(task.run());
-        Self { dir, live, asks, status, workers, seats, task, connections: 0 }
+        Self { dir, live, asks, status, workers, seats, task, connections: 0, counts, shown }
     }
 
     /// A pushed stream on the air, with its encoder and its worker.
@@ -416,6 +421,21 @@ async fn a_hanging_worker_is_replaced_while_media_flows_and_killed_when_it_ignor
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_worker_above_its_memory_limit_is_replaced_and_counted_once() {
+    let (mut rig, _encoder, mut worker) = Rig::on_air().await;
+    for pid in [99, 1, 1] {
+        rig.asks.send(Ask::OverMemory { pid, used_mb: 600, limit_mb: 500 }).await.unwrap();
+    }
+    assert_eq!(worker.next_signal().await, Signal::TERM);
+    assert_eq!(rig.worker().await.id, WorkerId(2));
+    let status = rig.status.borrow().clone();
+    assert_eq!(status.cause, Cause::MemoryLimit { used_mb: 600, limit_mb: 500 });
+    assert_eq!((status.crashes, rig.counts.memory_kills.get()), (1, 1));
+    assert_eq!(rig.counts.worker_starts.get(), 2);
+    assert_eq!((rig.counts.stream_starts.get(), rig.counts.stream_stops.get()), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_worker_that_does_not_read_never_blocks_its_encoder_and_is_replaced() {
     let (mut rig, encoder, mut worker) = Rig::on_air().await;
     for _ in 0..1000 {
@@ -571,6 +591,26 @@ async fn a_worker_that_never_ends_its_drain_delays_a_shutdown_by_a_bound() {
     assert!(asked.elapsed() <= bound, "{:?}", asked.elapsed());
     worker.exits().await;
     rig.ends().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn viewers_of_a_stream_that_is_on_are_told_that_the_broadcaster_restarts() {
+    let (rig, _encoder, worker) = Rig::on_air().await;
+    rig.asks.send(Ask::Shutdown).await.unwrap();
+    rig.settle().await;
+    assert_eq!(rig.shown.info().state, "restarting");
+    worker.says(Report::Drained).await;
+    worker.exits().await;
+    rig.settle().await;
+    assert_eq!(rig.shown.info().state, "restarting", "to the end");
+    let rig = Rig::open(rig.ends().await, POLICY);
+    rig.settle().await;
+    assert_eq!(rig.shown.info().state, "grace", "back, and waiting for its encoder");
+
+    let off = Rig::new(POLICY);
+    off.asks.send(Ask::Shutdown).await.unwrap();
+    off.settle().await;
+    assert_eq!(off.shown.info().state, "ended", "nothing will go on");
 }
 
 #[tokio::test(start_paused = true)]

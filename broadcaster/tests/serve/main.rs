@@ -1,0 +1,6 @@
+//! The program as its operator runs it: `broadcaster serve`, asked over real sockets.
+#![allow(clippy::unwrap_used)]
+
+mod limits;
+mod rig;
+mod shutdown;
