@@ -2,8 +2,10 @@
 
 pub mod cgroup;
 pub mod counts;
+pub mod degrade;
 pub mod host;
 pub mod limits;
 pub mod monitor;
 pub mod proc;
+pub mod quality;
 pub mod warning;
