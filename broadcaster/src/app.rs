@@ -154,9 +154,10 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         if served.streams().iter().any(|stream| stream.viewers.count() > 0) {
             tokio::time::sleep(shutdown::VIEWERS_TOLD).await;
         }
-        // No connection is taken any more; those that are open end with their next answer, which
-        // they get now.
+        // No connection is taken any more; those that are open end with their next answer. They
+        // learn of that first, so that the answer says so.
         stop.send_replace(true);
+        tokio::time::sleep(shutdown::STOP_HEARD).await;
         for stream in served.streams() {
             stream.live.release();
         }
