@@ -30,7 +30,7 @@ use crate::streams::store::{NewStream, Store, StreamEntry};
 use crate::supervise::registry::{Measured, Registry, RegistryError};
 use crate::supervise::{encoders, trial};
 use crate::worker::ladder::wants_trial;
-use crate::{demo, shutdown, web};
+use crate::{cleanup, demo, shutdown, web};
 
 /// Connections that the admin listener takes: one operator, some dashboards and a scraper.
 const ADMIN_CAPS: Caps = Caps { connections_max: 256, per_address_max: 128 };
@@ -59,6 +59,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let token = secret::admin_token(data, std::env::var("SHOAL_ADMIN_TOKEN").ok())
         .map_err(ConfigError::from_error)?;
     let store = Store::open(data).map_err(ConfigError::from_error)?;
+    let removed = cleanup::at_start(data, |name| store.get(name).is_some());
     let (spool, spool_thread) = Spool::open(data.join("spool"), config.spool_bytes_max)
         .with_context(|| format!("cannot use the spool in {}", data.display()))
         .map_err(ConfigError::from_error)?;
@@ -103,6 +104,8 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         store,
         Measured { trial, encoders },
     )?;
+    registry.counts().cleanups.add(removed.total());
+    registry.counts().cleanup_failures.add(removed.failures);
     let monitor = Arc::new(Monitor::default());
     let ingest = Arc::new(ListenerCounters::default());
     let api = Arc::new(Api {
@@ -156,9 +159,10 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         if served.streams().iter().any(|stream| stream.viewers.count() > 0) {
             tokio::time::sleep(shutdown::VIEWERS_TOLD).await;
         }
-        // No connection is taken any more; those that are open end with their next answer, which
-        // they get now.
+        // No connection is taken any more; those that are open end with their next answer. They
+        // learn of that first, so that the answer says so.
         stop.send_replace(true);
+        tokio::time::sleep(shutdown::STOP_HEARD).await;
         for stream in served.streams() {
             stream.live.release();
         }

@@ -3,6 +3,7 @@
 pub mod api;
 pub mod app;
 pub mod check;
+pub mod cleanup;
 pub mod cli;
 pub mod config;
 mod demo;

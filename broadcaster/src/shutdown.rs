@@ -21,6 +21,9 @@ pub const DEADLINE: Duration = Duration::from_secs(9);
 /// pages whose picture stands ask every second. More would only lengthen the restart.
 pub const VIEWERS_TOLD: Duration = Duration::from_secs(1);
 
+/// Connections have learned of the stop after this long: a turn of the runtime with thousands.
+pub const STOP_HEARD: Duration = Duration::from_millis(100);
+
 /// Streams have this long to end: a drain (2 s), then SIGTERM, then SIGKILL after at most 3 s.
 pub const STREAMS_MAX: Duration = Duration::from_secs(6);
 

@@ -153,20 +153,25 @@ fn process(api: &Api, registry: &mut Registry) {
 
 fn happened(api: &Api, registry: &mut Registry) {
     let counts = api.registry.counts();
+    let (forgotten, forget_failures) = api.spool.forgotten();
     let counters = [
-        ("stream_starts", "Streams turned on", &counts.stream_starts),
-        ("stream_stops", "Streams that were on and are not any more", &counts.stream_stops),
-        ("worker_starts", "Workers started", &counts.worker_starts),
-        ("force_kills", "Workers killed since they ignored SIGTERM", &counts.force_kills),
-        ("memory_kills", "Workers ended because of their memory", &counts.memory_kills),
-        ("task_panics", "Tasks of streams that ended by a bug", &counts.task_panics),
-        ("capacity_refusals", "Streams refused for want of CPU", &counts.capacity_refusals),
-        ("cleanups", "Things left behind that were removed", &counts.cleanups),
-        ("cleanup_failures", "Things left behind that stay", &counts.cleanup_failures),
+        ("stream_starts", "Streams turned on", counts.stream_starts.get()),
+        ("stream_stops", "Streams that were on and are not any more", counts.stream_stops.get()),
+        ("worker_starts", "Workers started", counts.worker_starts.get()),
+        ("force_kills", "Workers killed since they ignored SIGTERM", counts.force_kills.get()),
+        ("memory_kills", "Workers ended because of their memory", counts.memory_kills.get()),
+        ("task_panics", "Tasks of streams that ended by a bug", counts.task_panics.get()),
+        ("capacity_refusals", "Streams refused for want of CPU", counts.capacity_refusals.get()),
+        ("cleanups", "Things left behind that were removed", counts.cleanups.get() + forgotten),
+        (
+            "cleanup_failures",
+            "Things left behind that stay",
+            counts.cleanup_failures.get() + forget_failures,
+        ),
     ];
     for (name, help, value) in counters {
         let counter = Counter::<u64>::default();
-        counter.inc_by(value.get());
+        counter.inc_by(value);
         registry.register(name, help, counter);
     }
     let active = Family::<OfOwner, Gauge>::default();

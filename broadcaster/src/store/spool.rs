@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use super::live::LiveStream;
 use super::segment_file::Room;
+use crate::cleanup;
 
 /// Operations that wait for the disk: about 30 s of four renditions in two-part seconds for 8
 /// streams. Their bytes are shared with the ring, so the queue itself is small.
@@ -69,6 +70,8 @@ struct State {
     degraded: AtomicBool,
     bytes: AtomicU64,
     left_out: AtomicU64,
+    forgotten: AtomicU64,
+    forget_failures: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -166,6 +169,12 @@ impl Spool {
         self.state.left_out.load(Ordering::Relaxed)
     }
 
+    /// Streams whose media was deleted, and streams of which some could not be.
+    pub fn forgotten(&self) -> (u64, u64) {
+        let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        (get(&self.state.forgotten), get(&self.state.forget_failures))
+    }
+
     fn push(&self, op: Op) {
         if let Err(TrySendError::Full(_)) = self.queue.try_send(op) {
             self.state.left_out.fetch_add(1, Ordering::Relaxed);
@@ -253,6 +262,22 @@ pub fn read_file(stream_dir: &Path, session: SessionNumber, file: &str) -> io::R
     fs::read(stream_dir.join(session.to_string()).join(file)).map(Bytes::from)
 }
 
+/// Removes every session of a stream; where numbering goes on stays. One that cannot be removed
+/// does not keep the others. Gives how many there were.
+///
+/// # Errors
+/// The first one, when the disk refuses.
+pub fn remove_sessions(stream_dir: &Path) -> io::Result<u64> {
+    let (mut removed, mut first) = (0, Ok(()));
+    for (_, dir) in numbered_dirs(stream_dir)? {
+        match fs::remove_dir_all(dir) {
+            Ok(()) => removed += 1,
+            Err(error) => first = first.and(Err(error)),
+        }
+    }
+    first.map(|()| removed)
+}
+
 /// Sub-folders whose names are numbers, in order.
 fn numbered_dirs(dir: &Path) -> io::Result<BTreeMap<u32, PathBuf>> {
     let mut found = BTreeMap::new();
@@ -337,7 +362,7 @@ impl Writer {
             Op::Record { stream, session, msn, sync, bytes } => {
                 self.journal(&stream, session, msn, &bytes, sync).map(|()| true)
             }
-            Op::Forget(stream) => self.forget(&stream).map(|()| true),
+            Op::Forget(stream) => return self.forget(&stream),
         };
         self.note(wrote);
     }
@@ -460,14 +485,18 @@ impl Writer {
         Ok(())
     }
 
-    fn forget(&mut self, stream: &StreamName) -> io::Result<()> {
+    fn forget(&mut self, stream: &StreamName) {
         self.streams.remove(stream);
-        for (_, dir) in numbered_dirs(&self.root.join(stream.as_str()))? {
-            fs::remove_dir_all(dir)?;
-        }
+        match remove_sessions(&self.root.join(stream.as_str())) {
+            Ok(_) => self.state.forgotten.fetch_add(1, Ordering::Relaxed),
+            Err(error) => {
+                // Not a fault of writing, so it does not degrade the spool.
+                cleanup::tell_failed(stream, &error);
+                self.state.forget_failures.fetch_add(1, Ordering::Relaxed)
+            }
+        };
         let total = self.streams.values().map(|s| s.bytes).sum();
         self.state.bytes.store(total, Ordering::Relaxed);
-        Ok(())
     }
 
     /// The stream's files; what an earlier run left is found the first time.

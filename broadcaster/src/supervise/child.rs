@@ -8,7 +8,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -28,6 +28,7 @@ use tokio::sync::mpsc;
 use tracing::Instrument as _;
 
 use super::machine::WorkerId;
+use crate::cleanup::WORKER_OF;
 use crate::ingest::media::Config;
 use crate::worker::ipc::{Command, Report, Start, take_frame};
 
@@ -73,6 +74,8 @@ pub struct Processes {
     pub program: PathBuf,
     /// The stream that they work for, for logs.
     pub stream: StreamName,
+    /// Whose they are, so that one that is left behind is known by it.
+    pub owner: Option<String>,
 }
 
 impl Workers for Processes {
@@ -82,7 +85,7 @@ impl Workers for Processes {
         start: Start,
         events: mpsc::Sender<ChildEvent>,
     ) -> io::Result<Child> {
-        Child::spawn(&self.program, &self.stream, id, start, events)
+        Child::spawn(self, id, start, events)
     }
 }
 
@@ -118,13 +121,12 @@ pub struct Child {
 pub struct BackedUp;
 
 impl Child {
-    /// Starts `program worker` and tells it what to make. What it does comes through `events`.
+    /// Starts a process and tells it what to make. What it does comes through `events`.
     ///
     /// # Errors
     /// When the process cannot be started.
     pub fn spawn(
-        program: &Path,
-        stream: &StreamName,
+        workers: &Processes,
         id: WorkerId,
         start: Start,
         events: mpsc::Sender<ChildEvent>,
@@ -132,6 +134,7 @@ impl Child {
         let (ours, theirs) = StdUnixStream::pair()?;
         ours.set_nonblocking(true)?;
         let (reader, writer) = UnixStream::from_std(ours)?.into_split();
+        let Processes { program, stream, owner } = workers;
         let mut command = Program::new(program);
         command
             .arg("worker")
@@ -139,6 +142,9 @@ impl Child {
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
+        if let Some(owner) = owner {
+            command.env(WORKER_OF, owner);
+        }
         if std::env::var_os(MALLOC_CONF).is_none() {
             command.env(MALLOC_CONF, WORKER_MALLOC);
         }

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant, SystemTime};
 
 use common::feed::Signer;
 use common::id::StreamName;
@@ -18,8 +18,12 @@ use tokio::task::{JoinHandle, JoinSet};
 use super::child::Processes;
 use super::encoders::Told;
 use super::machine::{ConnectionId, Policy, State};
+use super::now::Now;
+use super::restart::{PAUSE_MAX_MS, Restarts, Verdict};
+use super::standing;
 use super::stream::{Ask, Publisher, Spec, Status, StreamTask};
 use super::trial;
+use crate::cleanup;
 use crate::config::Config;
 use crate::feed::{Feed, FeedFault};
 use crate::ingest::rtmp::listener::{PublishGate, PublishSlot, Refusal};
@@ -74,6 +78,8 @@ pub struct Registry {
     counts: Arc<Counts>,
     /// Whether the broadcaster goes down.
     closing: AtomicBool,
+    zero: Instant,
+    this: Weak<Self>,
 }
 
 /// What is known of this machine when the streams are taken up.
@@ -131,7 +137,7 @@ impl Registry {
     ) -> Result<Arc<Self>, RegistryError> {
         let limits = SharedLimits::from(config.limits);
         let entries: Vec<_> = store.list().cloned().collect();
-        let registry = Arc::new(Self {
+        let registry = Arc::new_cyclic(|this| Self {
             config,
             program,
             signer,
@@ -147,6 +153,8 @@ impl Registry {
             encoders: measured.encoders,
             counts: Arc::default(),
             closing: AtomicBool::new(false),
+            zero: Instant::now(),
+            this: this.clone(),
         });
         for entry in entries {
             registry.launch(&entry)?;
@@ -293,6 +301,9 @@ impl Registry {
             stream.ended(self.patience()).await;
         }
         self.spool.forget(name);
+        if let Err(error) = standing::forget(&self.spool.stream_dir(name)) {
+            cleanup::failed(name, &error, &self.counts);
+        }
         // Last, because only now may another stream of that name use its folder.
         self.store().remove(name)?;
         Ok(())
@@ -337,8 +348,16 @@ impl Registry {
         Duration::from_millis(self.config.force_kill_timeout_ms) + STOP_MARGIN
     }
 
-    /// Starts the task of a stream.
+    /// Starts the task of a stream. One that ends by a bug is started again.
     fn launch(&self, entry: &StreamEntry) -> Result<Arc<Stream>, RegistryError> {
+        self.launch_again(entry, Restarts::default())
+    }
+
+    fn launch_again(
+        &self,
+        entry: &StreamEntry,
+        restarts: Restarts,
+    ) -> Result<Arc<Stream>, RegistryError> {
         let live = Arc::new(LiveStream::new(entry.name.clone()));
         let feed =
             Feed::open(entry.name.clone(), self.signer.clone(), self.spool.clone(), live.clone())?;
@@ -352,11 +371,34 @@ impl Registry {
         {
             task.sit(seat);
         }
-        let task = Mutex::new(Some(tokio::spawn(task.run())));
+        let watch = watch_task(self.this.clone(), entry.name.clone(), task, restarts);
+        let task = Mutex::new(Some(tokio::spawn(watch)));
         let stream = Arc::new(Stream { served: served.clone(), asks, status, task });
         self.origin.add(served);
         self.running().insert(entry.name.clone(), stream.clone());
         Ok(stream)
+    }
+
+    /// A task has ended by a bug: what it held is free, and another takes up what is on disk.
+    async fn repair(&self, name: &StreamName, mut restarts: Restarts, ran: Duration) {
+        self.counts.task_panics.add_one();
+        let broken = self.running().get(name).cloned();
+        // The machine of restarts knows no clock; this one begins with the first panic.
+        let now = Now(self.zero.elapsed().as_millis() as u64);
+        let pause_ms = match restarts.crashed(now, ran.as_millis() as u64) {
+            Verdict::Retry { at } => at.since(now),
+            Verdict::Broken => PAUSE_MAX_MS,
+        };
+        tracing::error!(stream = %name, pause_ms, "the stream's task panicked; it is started again");
+        tokio::time::sleep(Duration::from_millis(pause_ms)).await;
+        let entry = self.store().get(name).cloned();
+        let same = |(now, then): (Arc<Stream>, Arc<Stream>)| Arc::ptr_eq(&now, &then);
+        let is_there = self.running().get(name).cloned().zip(broken).is_some_and(same);
+        if let Some(entry) = entry.filter(|_| is_there && !self.is_closing())
+            && let Err(error) = self.launch_again(&entry, restarts)
+        {
+            tracing::error!(stream = %name, "the stream cannot be taken up again: {error}");
+        }
     }
 
     fn seat(&self, name: &StreamName, owner: &str) -> Result<Seat, LimitReached> {
@@ -390,6 +432,7 @@ impl Registry {
             workers: Box::new(Processes {
                 program: self.program.clone(),
                 stream: entry.name.clone(),
+                owner: cleanup::owner(&self.config.data),
             }),
             start: Start {
                 stream: entry.name.to_string(),
@@ -516,6 +559,22 @@ impl PublishGate for Registry {
         }
         tracing::info!(stream = %entry.name, peer = %common::redact::address(peer.ip()), "an encoder publishes");
         Ok(PublishSlot { stream: entry.name, media: media_in, cancel: cancelled })
+    }
+}
+
+/// Runs the task of a stream, and has it replaced should it panic. Dropping it ends the task.
+async fn watch_task(
+    registry: Weak<Registry>,
+    name: StreamName,
+    task: StreamTask,
+    restarts: Restarts,
+) {
+    let began = Instant::now();
+    let mut alone = JoinSet::new();
+    alone.spawn(task.run());
+    let panicked = matches!(alone.join_next().await, Some(Err(error)) if error.is_panic());
+    if panicked && let Some(registry) = registry.upgrade() {
+        registry.repair(&name, restarts, began.elapsed()).await;
     }
 }
 

@@ -13,6 +13,18 @@ pub fn read(dir: &Path) -> Option<Standing> {
     serde_json::from_slice(&fs::read(dir.join(FILE)).ok()?).ok()
 }
 
+/// Keeps it no more. Gives whether there was something.
+///
+/// # Errors
+/// When the disk refuses.
+pub fn forget(dir: &Path) -> io::Result<bool> {
+    match fs::remove_file(dir.join(FILE)) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// Keeps it. Nothing is written when it is the same.
 ///
 /// # Errors

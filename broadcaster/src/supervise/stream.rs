@@ -60,6 +60,9 @@ pub enum Ask {
     Reached(oneshot::Sender<()>),
     /// The broadcaster goes down.
     Shutdown,
+    /// Have a bug.
+    #[cfg(test)]
+    Panic,
 }
 
 /// A connection that publishes.
@@ -251,6 +254,8 @@ impl StreamTask {
             Ask::Stop => self.handle(Input::OperatorStop),
             Ask::Orders(orders) => self.handle_orders(orders),
             Ask::Shutdown => self.handle(Input::Shutdown),
+            #[cfg(test)]
+            Ask::Panic => panic!("asked for by a test"),
             Ask::Reached(reached) => {
                 // Whoever asked may have stopped waiting.
                 let _ = reached.send(());
@@ -458,7 +463,14 @@ impl StreamTask {
                     let ended = self.feed.end_broadcast();
                     self.report_fault(ended);
                 }
-                Output::FreeStream => self.feed.free(),
+                Output::FreeStream => {
+                    self.feed.free();
+                    self.served.set_thumb(bytes::Bytes::new());
+                    self.status.send_modify(|status| {
+                        status.notes.clear();
+                        status.renditions.clear();
+                    });
+                }
                 Output::State(state, cause) => self.announce(state, cause),
                 Output::Finished => self.finished = true,
             }

@@ -31,8 +31,8 @@ impl Rig {
         }
         let program = write_script(&dir, script);
         let (events_in, events) = mpsc::channel(64);
-        let child =
-            Child::spawn(&program, &"show".parse().unwrap(), ID, start(), events_in).unwrap();
+        let workers = Processes { program, stream: "show".parse().unwrap(), owner: None };
+        let child = workers.start(ID, start(), events_in).unwrap();
         Self { child, events, dir }
     }
 
@@ -230,7 +230,8 @@ async fn its_first_command_is_what_to_make() {
 async fn a_missing_program_is_an_error_and_leaves_nothing_behind() {
     let (events_in, mut events) = mpsc::channel(1);
     let program = PathBuf::from("/nonexistent/broadcaster");
-    let spawned = Child::spawn(&program, &"show".parse().unwrap(), ID, start(), events_in);
+    let workers = Processes { program, stream: "show".parse().unwrap(), owner: None };
+    let spawned = workers.start(ID, start(), events_in);
     assert_eq!(spawned.map(|_| ()).unwrap_err().kind(), io::ErrorKind::NotFound);
     assert!(events.recv().await.is_none(), "no task holds the channel");
 }

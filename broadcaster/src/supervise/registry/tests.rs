@@ -182,6 +182,27 @@ async fn a_removed_stream_ends_its_encoder_and_its_worker_and_frees_its_name() {
 }
 
 #[tokio::test]
+async fn a_stream_whose_task_panics_is_taken_up_again_with_its_seat_and_its_key() {
+    let rig = Rig::new(1, 1);
+    let key = rig.add("show", "a").await.unwrap();
+    for panics in 1..=2 {
+        let (_, before) = rig.registry.get(&name("show")).unwrap();
+        before.asks.send(Ask::Panic).await.unwrap();
+        let task = lock(&before.task).take().unwrap();
+        tokio::time::timeout(PATIENCE, task).await.unwrap().unwrap();
+        let (_, after) = rig.registry.get(&name("show")).unwrap();
+        assert!(!Arc::ptr_eq(&before, &after));
+        assert_eq!(
+            (rig.state("show"), rig.registry.counts().task_panics.get()),
+            (State::Waiting, panics)
+        );
+        assert!(rig.add("other", "a").await.is_err(), "its seat is taken");
+    }
+    assert!(rig.publish(&key).await.is_ok());
+    rig.registry.shut_down().await;
+}
+
+#[tokio::test]
 async fn streams_and_whether_they_are_on_survive_a_restart_even_beyond_lowered_limits() {
     let rig = Rig::new(5, 20);
     for name in ["on", "also-on", "off"] {
