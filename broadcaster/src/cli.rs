@@ -135,6 +135,8 @@ fn doctor(settings: Settings) -> ExitCode {
 }
 
 fn encoders(args: EncodersArgs) -> ExitCode {
+    // The table goes to standard output; trials that take long are told of meanwhile.
+    log_to_stderr(EnvFilter::new("info"), LogFor::People);
     match resolve(args.settings.clone()) {
         Ok(config) => run(async move { encoders_cli::show(&args, &config).await }),
         Err(status) => status,

@@ -105,6 +105,9 @@ impl Machine {
             patience: Duration::from_secs(5),
         };
         fs::create_dir(&finder.data).expect("made");
+        let nodes = dir.path().join("machine/dev/dri");
+        fs::create_dir_all(&nodes).expect("made");
+        fs::write(nodes.join("renderD128"), "").expect("written");
         let machine = Self { dir, finder };
         machine.driver("i915");
         machine.fakes(fakes);
