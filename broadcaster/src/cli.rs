@@ -10,9 +10,10 @@ use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, ConfigError, Settings};
+use crate::encoders_cli::EncodersArgs;
 use crate::stream_cli::StreamCommand;
 use crate::worker::encoder::attempt::Demands;
-use crate::{app, check, doctor, stream_cli, worker};
+use crate::{app, check, doctor, encoders_cli, stream_cli, worker};
 
 /// Peer-assisted live broadcaster.
 #[derive(Debug, Parser)]
@@ -31,6 +32,8 @@ enum Command {
     Stream(StreamCommand),
     /// Check this machine and say what to fix
     Doctor(Box<Settings>),
+    /// Try this machine's video encoders and say which are used
+    Encoders(Box<EncodersArgs>),
     /// Follow an HLS stream and name each rule its server breaks
     CheckHls(check::CheckArgs),
 }
@@ -58,6 +61,7 @@ pub fn main() -> ExitCode {
         Command::Serve(settings) => serve(*settings),
         Command::Stream(StreamCommand::Add(add)) => run(stream_cli::add(add)),
         Command::Doctor(settings) => doctor(*settings),
+        Command::Encoders(args) => encoders(*args),
         Command::CheckHls(args) => check::run_cli(&args),
     }
 }
@@ -127,6 +131,15 @@ fn doctor(settings: Settings) -> ExitCode {
             eprintln!("broadcaster: cannot start: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+fn encoders(args: EncodersArgs) -> ExitCode {
+    // The table goes to standard output; trials that take long are told of meanwhile.
+    log_to_stderr(EnvFilter::new("info"), LogFor::People);
+    match resolve(args.settings.clone()) {
+        Ok(config) => run(async move { encoders_cli::show(&args, &config).await }),
+        Err(status) => status,
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::app;
 use crate::config::Config;
 use crate::streams::store::Store;
+use crate::supervise::encoders;
 use crate::worker::encoder;
 use crate::worker::pipeline::can_make_stills;
 
@@ -64,7 +65,7 @@ impl Findings {
 pub async fn examine(config: &Config) -> ExitCode {
     let mut findings = Findings::default();
     println!("GStreamer");
-    gstreamer(&mut findings);
+    gstreamer(&mut findings, config);
     println!("This machine");
     machine(&mut findings);
     println!("Data in {}", config.data.display());
@@ -84,7 +85,7 @@ pub async fn examine(config: &Config) -> ExitCode {
     if findings.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-fn gstreamer(findings: &mut Findings) {
+fn gstreamer(findings: &mut Findings, config: &Config) {
     if let Err(error) = gst::init() {
         return findings.wrong(format!("GStreamer cannot start: {error}"));
     }
@@ -103,13 +104,32 @@ fn gstreamer(findings: &mut Findings) {
              gstreamer1.0-plugins-good",
         );
     }
-    match encoder::best_video() {
-        Ok(video) => findings.fine(format!("H.264 is encoded by {}", video.element)),
-        Err(failed) => findings.wrong(failed.message),
-    }
+    video_encoders(findings, config);
     match encoder::make_audio(128) {
         Ok((_, name)) => findings.fine(format!("AAC is encoded by {name}")),
         Err(failed) => findings.wrong(failed.message),
+    }
+}
+
+fn video_encoders(findings: &mut Findings, config: &Config) {
+    let finder = encoders::finder(std::env::current_exe().unwrap_or_default(), &config.data);
+    let told = encoders::tell(&finder.kept(), config.encoders);
+    let hardware = told.encoders.first().map(|proven| proven.element.as_str());
+    let (tried, hopeful) = (!finder.kept().is_empty(), finder.devices.any_hardware());
+    if let Some(refused) = told.refused
+        && (tried || !hopeful)
+    {
+        return findings.wrong(format!("streams that need encoding are refused: {refused}"));
+    }
+    match (encoder::best_video(), hardware) {
+        (_, Some(element)) => {
+            findings.fine(format!("H.264 is encoded by {element}, which worked when it was tried"));
+        }
+        (Ok(video), None) => findings.fine(format!("H.264 is encoded by {}", video.element)),
+        (Err(failed), None) => findings.wrong(failed.message),
+    }
+    if config.encoders.hardware && !tried && hopeful {
+        findings.note("hardware that may encode was not tried yet: see `broadcaster encoders`");
     }
 }
 

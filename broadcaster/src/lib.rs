@@ -9,6 +9,7 @@ pub mod config;
 mod demo;
 mod disk;
 pub mod doctor;
+pub mod encoders_cli;
 pub mod feed;
 pub mod fuzzing;
 pub mod ingest;

@@ -41,8 +41,8 @@ impl Devices {
     pub fn of(&self, family: Family) -> Option<Device> {
         match family {
             Family::Nvidia => self.nvidia(),
-            Family::Va => self.class("sys/class/drm", "renderD"),
-            Family::V4l2 => self.class("sys/class/video4linux", "video"),
+            Family::Va => self.nodes("dev/dri", "renderD", "sys/class/drm"),
+            Family::V4l2 => self.nodes("dev", "video", "sys/class/video4linux"),
             Family::VideoToolbox => cfg!(target_os = "macos").then(Device::default),
             Family::Software => Some(Device { device: self.processor(), driver: String::new() }),
         }
@@ -57,7 +57,7 @@ impl Devices {
 
     fn nvidia(&self) -> Option<Device> {
         let version = self.read("proc/driver/nvidia/version")?;
-        let pci = self.names("sys/bus/pci/drivers/nvidia");
+        let pci = self.names("sys/bus/pci/drivers/nvidia", "");
         let cards = pci.iter().filter_map(|slot| {
             let slot = format!("sys/bus/pci/drivers/nvidia/{slot}");
             Some(format!(
@@ -70,17 +70,25 @@ impl Devices {
         Some(Device { device: joined(cards), driver })
     }
 
-    fn class(&self, class: &str, prefix: &str) -> Option<Device> {
+    /// Devices that drivers open as files, such as `/dev/dri/renderD128`. A container may see what
+    /// the kernel says of them and yet not have them.
+    fn nodes(&self, folder: &str, prefix: &str, class: &str) -> Option<Device> {
         let mut devices = BTreeSet::new();
         let mut drivers = BTreeSet::new();
-        for name in self.names(class).iter().filter(|name| name.starts_with(prefix)) {
+        for name in self.names(folder, prefix) {
             let at = |file: &str| self.read(&format!("{class}/{name}/{file}"));
             let ids = (at("device/vendor"), at("device/device"));
             let id = match ids {
                 (Some(vendor), Some(device)) => Some(format!("{vendor}:{device}")),
                 _ => at("name").or_else(|| at("device/uevent").map(|u| u.replace('\n', " "))),
             };
-            devices.insert(id.unwrap_or_else(|| name.clone()));
+            let mut id = id.unwrap_or_else(|| name.clone());
+            let wanted = rustix::fs::Access::READ_OK | rustix::fs::Access::WRITE_OK;
+            if rustix::fs::access(self.root.join(folder).join(&name), wanted).is_err() {
+                // A part of the name, so that the next trial comes when this is mended.
+                id.push_str(" (no access)");
+            }
+            devices.insert(id);
             let link = self.root.join(format!("{class}/{name}/device/driver"));
             if let Some(driver) = fs::read_link(link).ok().as_deref().and_then(Path::file_name) {
                 drivers.insert(driver.to_string_lossy().into_owned());
@@ -106,10 +114,12 @@ impl Devices {
         Some(fs::read_to_string(self.root.join(file)).ok()?.trim().to_owned())
     }
 
-    fn names(&self, folder: &str) -> Vec<String> {
+    /// Files of a folder whose names begin so, in order.
+    fn names(&self, folder: &str, prefix: &str) -> Vec<String> {
         let entries = fs::read_dir(self.root.join(folder)).into_iter().flatten();
         let mut names: Vec<_> = entries
             .filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()))
+            .filter(|name| name.starts_with(prefix))
             .take(DEVICES_MAX)
             .collect();
         names.sort_unstable();
@@ -169,8 +179,11 @@ mod tests {
         )
         .expect("linked");
         file(dir.path(), "sys/class/drm/card0/device/vendor", "0x8086");
+        let devices = Devices::under(dir.path());
+        assert_eq!(devices.of(Family::Va), None, "a container that was not given the device");
+        file(dir.path(), "dev/dri/renderD128", "");
         file(dir.path(), "proc/sys/kernel/osrelease", "6.1.0\n");
-        let chip = Devices::under(dir.path()).of(Family::Va).expect("it is there");
+        let chip = devices.of(Family::Va).expect("it is there");
         assert_eq!(chip, Device { device: "0x8086:0x46a6".into(), driver: "i915 6.1.0".into() });
     }
 
@@ -178,6 +191,7 @@ mod tests {
     fn a_video_device_is_told_by_its_name() {
         let dir = tempfile::tempdir().expect("a folder");
         file(dir.path(), "sys/class/video4linux/video11/name", "bcm2835-codec-encode\n");
+        file(dir.path(), "dev/video11", "");
         let found = Devices::under(dir.path()).of(Family::V4l2).expect("it is there");
         assert_eq!(found.device, "bcm2835-codec-encode");
     }

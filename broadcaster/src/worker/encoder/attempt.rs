@@ -153,7 +153,7 @@ fn run_size(encoder: &VideoEncoder, size: (u32, u32), kbps: u32, demands: &Deman
     };
     let run_max = match encoder.family {
         Family::Software => SOFTWARE_RUN_MAX,
-        _ => Duration::from_secs(frames).div_f64(f64::from(FPS) * demands.speed_min),
+        _ => Duration::from_secs(frames).div_f64(f64::from(FPS) * demands.speed_min.max(0.1)),
     };
     follow(&session, &out, run_max, demands.silence_max, &mut seen);
     if matches!(seen.ended, Ended::Silent(_)) {

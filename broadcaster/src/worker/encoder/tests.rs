@@ -1,3 +1,8 @@
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::attempt::{self, Demands};
+use super::fakes::{self, Fault};
 use super::*;
 
 fn ready() {
@@ -49,4 +54,28 @@ fn what_is_not_installed_names_its_package() {
     let failed = absent.chain(SETTINGS).expect_err("missing");
     assert_eq!(failed.code, FailCode::Machine);
     assert!(failed.message.contains("the-package"), "{}", failed.message);
+}
+
+#[test]
+fn one_that_fails_on_the_way_says_what_failed() {
+    fakes::register("vaapih264enc", Fault::Dies);
+    fakes::DIES_AFTER.store(20, Ordering::SeqCst);
+    let demands = Demands {
+        sizes: vec![(320, 180, 400)],
+        frames: 60,
+        speed_min: 0.0,
+        silence_max: Duration::from_secs(30),
+    };
+    let tried = attempt::run("vaapih264enc", &demands).expect("it is listed");
+    assert!(!tried.ok);
+    let reason = tried.reason.expect("a reason");
+    assert!(reason.ends_with("the device is gone"), "{reason}");
+}
+
+#[test]
+fn a_name_that_is_not_listed_is_an_error_and_an_absent_element_a_verdict() {
+    ready();
+    assert!(attempt::run("fakesink", &Demands::default()).is_err());
+    let tried = attempt::run("vtenc_h264_hw", &Demands::default()).expect("it is listed");
+    assert_eq!((tried.ok, tried.reason.as_deref()), (false, Some("not installed")));
 }
