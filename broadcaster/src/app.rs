@@ -27,6 +27,7 @@ use crate::store::segment_file;
 use crate::store::spool::Spool;
 use crate::streams::source::SourceSpec;
 use crate::streams::store::{NewStream, Store, StreamEntry};
+use crate::supervise::governor::{self, Governor};
 use crate::supervise::registry::{Measured, Registry, RegistryError};
 use crate::supervise::{encoders, trial};
 use crate::worker::ladder::wants_trial;
@@ -108,7 +109,9 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     registry.counts().cleanup_failures.add(removed.failures);
     let monitor = Arc::new(Monitor::default());
     let ingest = Arc::new(ListenerCounters::default());
+    let governor = Arc::new(Governor::default());
     let api = Arc::new(Api {
+        governor: governor.clone(),
         registry: registry.clone(),
         origin: origin.clone(),
         spool: spool.clone(),
@@ -134,6 +137,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         ingest,
         stopped,
     ));
+    governor::start(governor, registry.clone(), monitor.clone());
     let watched = registry.clone();
     if config.resource_monitor {
         let (limits, data) = (registry.limits().clone(), config.data.clone());
@@ -230,6 +234,7 @@ async fn start_demo(
         source: SourceSpec::Test,
         ladder: Ladder::Rungs(rungs),
         repeat: false,
+        qualities: Default::default(),
     };
     let name = new.name.clone();
     match registry.get(&name) {

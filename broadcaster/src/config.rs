@@ -78,6 +78,22 @@ pub struct Settings {
     /// Refuse streams that do not fit beside those that run [default: true]
     #[arg(long, env = "SHOAL_ADMISSION", value_name = "BOOL")]
     pub admission: Option<bool>,
+    /// Take qualities away when there is not enough for all [default: true]
+    #[arg(
+        long,
+        env = "SHOAL_DEGRADATION",
+        value_name = "BOOL",
+        value_parser = BoolishValueParser::new(),
+    )]
+    pub degradation: Option<bool>,
+    /// Let qualities be made only while somebody watches them [default: true]
+    #[arg(
+        long,
+        env = "SHOAL_ON_DEMAND",
+        value_name = "BOOL",
+        value_parser = BoolishValueParser::new(),
+    )]
+    pub on_demand: Option<bool>,
     /// A worker that ignores SIGTERM this long is killed, in ms [default: 5000]
     #[arg(long, env = "FORCE_KILL_TIMEOUT_MS", value_name = "MS")]
     pub force_kill_timeout_ms: Option<u64>,
@@ -253,6 +269,8 @@ impl Settings {
                 .or(file.resource_warning_memory_mb),
             worker_memory_limit_mb: self.worker_memory_limit_mb.or(file.worker_memory_limit_mb),
             admission: self.admission.or(file.admission),
+            degradation: self.degradation.or(file.degradation),
+            on_demand: self.on_demand.or(file.on_demand),
             force_kill_timeout_ms: self.force_kill_timeout_ms.or(file.force_kill_timeout_ms),
             stream_timeout_ms: self.stream_timeout_ms.or(file.stream_timeout_ms),
             grace_ms: self.grace_ms.or(file.grace_ms),
@@ -298,6 +316,8 @@ impl Settings {
             resource_warning_memory_mb: self.resource_warning_memory_mb,
             worker_memory_limit_mb: self.worker_memory_limit_mb,
             admission: self.admission,
+            degradation: self.degradation,
+            on_demand: self.on_demand,
         };
         let limits = Limits::default().changed(&given).or_else(|e| fail(e.to_string()))?;
         let resource_monitor = self.resource_monitor.unwrap_or(true);

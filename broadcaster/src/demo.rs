@@ -39,6 +39,7 @@ pub(crate) async fn stream_key(registry: &Registry, data: &Path) -> anyhow::Resu
                 source: SourceSpec::Rtmp,
                 ladder: Ladder::Named(NamedLadder::Auto),
                 repeat: false,
+                qualities: Default::default(),
             };
             keep(&path, registry.create(new).await?.reveal())
         }

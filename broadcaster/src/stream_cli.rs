@@ -66,6 +66,7 @@ pub async fn add(add: Add) -> anyhow::Result<()> {
         source: add.source,
         ladder: add.ladder,
         repeat: add.repeat,
+        qualities: Default::default(),
     };
     let (server, key) = if app::is_running(&add.data) {
         ask(&add.admin, &add.data, &new).await?

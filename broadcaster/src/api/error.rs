@@ -76,6 +76,11 @@ impl From<RegistryError> for ApiError {
             RegistryError::Store(StoreError::Full) => {
                 Self::new(StatusCode::INSUFFICIENT_STORAGE, "STORE_FULL", message)
             }
+            RegistryError::UnknownQuality(..) => Self::not_found(message),
+            RegistryError::NotVideo(_) => Self::field(message),
+            RegistryError::LastQuality(_) => {
+                Self::new(StatusCode::CONFLICT, "LAST_QUALITY", message)
+            }
             RegistryError::ShuttingDown => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "SHUTTING_DOWN", message)
             }

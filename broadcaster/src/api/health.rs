@@ -9,6 +9,7 @@ use common::id::{RenditionId, StreamName};
 use http::StatusCode;
 use serde_json::json;
 
+use super::view::QualityHealth;
 use super::{Api, ApiError};
 use crate::supervise::machine;
 
@@ -28,19 +29,28 @@ pub(super) async fn ready(State(api): State<Arc<Api>>) -> (StatusCode, Json<serd
     (code, Json(json!({ "status": status, "spool_degraded": api.spool.degraded() })))
 }
 
-/// One quality: 200 while it is live, 503 while it is not, 404 when there is none.
+/// One quality: 200 while it is live, 503 with the reason while it is not, 404 when there is none.
 pub(super) async fn rendition(
     State(api): State<Arc<Api>>,
     Path((stream, rendition)): Path<(StreamName, RenditionId)>,
 ) -> Result<Response, ApiError> {
-    let (_, handle) = api.registry.get(&stream)?;
-    let live = handle.served.live.rendition(&rendition);
-    let live = live.ok_or_else(|| ApiError::not_found(format!("{stream} has no {rendition}")))?;
-    let state = handle.status().state;
-    let status = match state {
-        machine::State::Live => StatusCode::OK,
+    let (entry, handle) = api.registry.get(&stream)?;
+    let status = handle.status();
+    let made = status.renditions.iter().find(|r| r.id == rendition);
+    let made = made.ok_or_else(|| ApiError::not_found(format!("{stream} has no {rendition}")))?;
+    let health = QualityHealth::of(&api, &entry, &status, made);
+    let code = match (health.state, status.state) {
+        ("live", machine::State::Live) => StatusCode::OK,
         _ => StatusCode::SERVICE_UNAVAILABLE,
     };
-    let (msn, part) = live.newest().window.last_part().unwrap_or_default();
-    Ok((status, Json(json!({ "state": state, "msn": msn, "part": part }))).into_response())
+    let live = handle.served.live.rendition(&rendition);
+    let newest = live.and_then(|live| live.newest().window.last_part());
+    let body = json!({
+        "state": status.state,
+        "quality": health.state,
+        "reason": health.reason,
+        "msn": newest.map(|(msn, _)| msn),
+        "part": newest.map(|(_, part)| part),
+    });
+    Ok((code, Json(body)).into_response())
 }

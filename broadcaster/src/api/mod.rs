@@ -29,6 +29,7 @@ use crate::origin::serve::Counters;
 use crate::origin::tls::Tls;
 use crate::resource::monitor::Monitor;
 use crate::store::spool::Spool;
+use crate::supervise::governor::Governor;
 use crate::supervise::registry::Registry;
 
 /// Largest request body, in bytes: a stream with 32 rungs of its own is 4 KiB.
@@ -49,6 +50,8 @@ pub struct Api {
     pub origin: Arc<Origin>,
     /// What is kept on disk.
     pub spool: Spool,
+    /// What decides which qualities are made.
+    pub governor: Arc<Governor>,
     /// What processes use.
     pub monitor: Arc<Monitor>,
     /// Viewers' connections.

@@ -9,10 +9,12 @@ use axum::{Json, Router};
 use common::playlist::date_time;
 use serde_json::{Value, json};
 
+use super::view::QualityHealth;
 use super::{Api, ApiError};
 use crate::resource::limits::LimitsChange;
 use crate::resource::monitor::Usage;
 use crate::streams::store::StreamEntry;
+use crate::supervise::governor::Noted;
 use crate::supervise::registry::Stream;
 
 /// Every call.
@@ -43,6 +45,8 @@ fn view(api: &Api) -> Value {
         "limits": api.registry.limits().get().named(),
         "active": { "all": seats.running(), "by_owner": seats.by_owner() },
         "host": api.monitor.host(),
+        "background_paused": api.governor.background_paused(),
+        "changes": { "total": api.governor.changes_total(), "recent": changes(api) },
         "broadcaster": process(std::process::id(), api.monitor.usage(std::process::id())),
         "monitor": {
             "cpu_seconds": api.monitor.cost().as_secs_f64(),
@@ -57,8 +61,14 @@ fn stream(api: &Api, entry: &StreamEntry, stream: &Stream) -> Value {
     let made = status.renditions.iter().enumerate();
     let renditions: Vec<_> = made
         .map(|(i, made)| {
+            let health = QualityHealth::of(api, entry, &status, made);
             json!({
                 "id": made.id.to_string(),
+                "state": health.state,
+                "reason": health.reason,
+                "cores": api.governor.cores(&entry.name, &made.id),
+                "encode_cpu_us": status.pulse.encoders.get(i).map(|e| e.cpu_us),
+                "frames_waiting": status.pulse.encoders.get(i).map(|e| e.waiting),
                 "memory_bytes": stream.served.live.ring.rendition_bytes(&made.id),
                 "lag_ms": status.pulse.lag_us.get(i).map(|us| us / 1000),
             })
@@ -71,8 +81,21 @@ fn stream(api: &Api, entry: &StreamEntry, stream: &Stream) -> Value {
         "worker": status.worker_pid.map(|pid| process(pid, api.monitor.usage(pid))),
         "warnings": api.monitor.warnings(&entry.name),
         "crashes": status.crashes,
+        "speed": status.pulse.speed,
+        "worker_cores": status.worker_cores,
         "renditions": renditions,
     })
+}
+
+/// The newest changes of qualities, oldest first.
+fn changes(api: &Api) -> Vec<Value> {
+    let dated = |change: Noted| {
+        let at = date_time(change.at_us);
+        let mut change = serde_json::to_value(change).unwrap_or_default();
+        change["at"] = at.into();
+        change
+    };
+    api.governor.recent().into_iter().map(dated).collect()
 }
 
 fn process(pid: u32, used: Usage) -> Value {

@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
-use axum::routing::{get, post};
+use axum::routing::{get, patch, post};
 use axum::{Json, Router};
-use common::id::StreamName;
+use common::id::{RenditionId, StreamName};
 use http::header::{CACHE_CONTROL, HOST};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
 use super::view::{ListedView, StreamView};
 use super::{Api, ApiError, host_of};
+use crate::resource::quality::QualityChoice;
 use crate::streams::store::NewStream;
 use crate::supervise::registry::listed as is_listed;
 
@@ -33,6 +34,7 @@ pub(super) fn router() -> Router<Arc<Api>> {
         .route("/streams/{name}/start", post(start))
         .route("/streams/{name}/stop", post(stop))
         .route("/streams/{name}/key", post(renew_key))
+        .route("/streams/{name}/renditions/{rendition}", patch(choose))
         .fallback(|| async { ApiError::not_found("there is no such call") })
 }
 
@@ -105,6 +107,19 @@ async fn stop(
     Path(Name(name)): Path<Name>,
 ) -> Result<Json<Value>, ApiError> {
     api.registry.stop(&name).await?;
+    Ok(Json(view(&api, &name)?))
+}
+
+/// Changes what the operator wants of one quality: whether and when it is made, its priority, its
+/// memory.
+async fn choose(
+    State(api): State<Arc<Api>>,
+    Path((Name(name), rendition)): Path<(Name, RenditionId)>,
+    change: Result<Json<QualityChoice>, JsonRejection>,
+) -> Result<Json<Value>, ApiError> {
+    let Json(change) = change?;
+    api.registry.choose(&name, &rendition, change)?;
+    api.governor.wake();
     Ok(Json(view(&api, &name)?))
 }
 

@@ -8,12 +8,14 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::Api;
+use crate::resource::quality::{Encode, Priority};
 use crate::store::live::Snapshot;
 use crate::streams::store::StreamEntry;
+use crate::supervise::governor::WATCHED;
 use crate::supervise::machine::State;
 use crate::supervise::registry::Stream;
 use crate::supervise::stream::Status;
-use crate::worker::ipc::MadeRendition;
+use crate::worker::ipc::{Lowered, MadeRendition};
 
 /// One stream, for the operator.
 #[derive(Debug, Serialize)]
@@ -51,6 +53,18 @@ struct RenditionView {
     bitrate_measured: u64,
     encoder: String,
     state: &'static str,
+    /// Why it is not live, or not made as planned.
+    reason: Option<String>,
+    /// What is spared on it: `no`, `effort` or `frame_rate`.
+    lowered: Lowered,
+    enabled: bool,
+    encode: Encode,
+    priority: Priority,
+    memory_bytes_max: u64,
+    /// Whether somebody asked for it in the last 10 s.
+    watched: bool,
+    /// Cores that it takes, as measured.
+    cores: Option<f64>,
     msn: Option<u64>,
     torrents: u32,
     peers: u32,
@@ -97,7 +111,7 @@ impl StreamView {
             .renditions
             .iter()
             .enumerate()
-            .map(|(i, made)| RenditionView::new(stream, &status, &snapshots, i, made))
+            .map(|(i, made)| RenditionView::new(api, entry, stream, &status, &snapshots, (i, made)))
             .collect();
         Self {
             name: entry.name.to_string(),
@@ -131,12 +145,16 @@ impl StreamView {
 
 impl RenditionView {
     fn new(
+        api: &Api,
+        entry: &StreamEntry,
         stream: &Stream,
         status: &Status,
         snapshots: &[Arc<Snapshot>],
-        index: usize,
-        made: &MadeRendition,
+        (index, made): (usize, &MadeRendition),
     ) -> Self {
+        let quality = entry.qualities.get(&made.id).copied().unwrap_or_default();
+        let quality = quality.decide((made.width, made.height));
+        let health = QualityHealth::of(api, entry, status, made);
         let window = snapshots.iter().map(|s| &s.window).find(|w| *w.id() == made.id);
         Self {
             id: made.id.to_string(),
@@ -148,11 +166,15 @@ impl RenditionView {
             bitrate: made.bitrate,
             bitrate_measured: window.map_or(0, |w| w.mean_bps()),
             encoder: made.encoder.clone(),
-            state: match (status.state, window) {
-                (State::Live, Some(_)) => "live",
-                (State::Failed, _) | (State::Live, None) => "failed",
-                _ => "suspended",
-            },
+            state: health.state,
+            reason: health.reason,
+            lowered: api.governor.ordered(&entry.name, &made.id).1,
+            enabled: quality.enabled,
+            encode: quality.encode,
+            priority: quality.priority,
+            memory_bytes_max: quality.memory_bytes_max,
+            watched: stream.served.asked.lately(&made.id, WATCHED),
+            cores: api.governor.cores(&entry.name, &made.id),
             msn: window.and_then(|w| w.last_part()).map(|(msn, _)| msn.0),
             torrents: 0,
             peers: 0,
@@ -161,6 +183,35 @@ impl RenditionView {
             upload_bytes_per_s: 0,
             lag_ms: status.pulse.lag_us.get(index).map(|us| us / 1000),
         }
+    }
+}
+
+/// Whether one quality is made, and why not.
+pub(super) struct QualityHealth {
+    pub(super) state: &'static str,
+    pub(super) reason: Option<String>,
+}
+
+impl QualityHealth {
+    pub(super) fn of(
+        api: &Api,
+        entry: &StreamEntry,
+        status: &Status,
+        made: &MadeRendition,
+    ) -> Self {
+        let place = status.renditions.iter().position(|r| r.id == made.id);
+        let withdrawn = place.and_then(|i| status.withdrawn.get(&(i as u8)));
+        let (ordered, _) = api.governor.ordered(&entry.name, &made.id);
+        let decided = api.governor.reason(&entry.name, &made.id);
+        let (state, reason) = match (status.state, withdrawn) {
+            (State::Failed, _) => ("failed", Some(status.cause.to_string())),
+            (State::Live, None) => ("live", decided),
+            (State::Live, Some(gone)) if gone.failed => ("failed", Some(gone.note.clone())),
+            (State::Live, Some(_)) if !ordered => ("suspended", decided),
+            (State::Live, Some(_)) => ("suspended", Some("it begins with the next segment".into())),
+            _ => ("suspended", Some(status.cause.to_string())),
+        };
+        Self { state, reason }
     }
 }
 

@@ -3,6 +3,7 @@
 //! Requests are matched by typed parts of their path; no path of a request ever becomes a path on
 //! disk. `serve` owns sockets and their time-outs, the rest answers requests.
 
+pub mod asked;
 pub mod body;
 pub mod headers;
 mod holds;
@@ -28,6 +29,7 @@ pub use body::Body;
 pub use info::{Info, InfoRendition, P2pInfo};
 
 use crate::store::live::LiveStream;
+use asked::Asked;
 use viewers::Viewers;
 
 /// A response of the origin.
@@ -37,6 +39,8 @@ pub type Response = http::Response<Body>;
 #[derive(Debug, Default)]
 pub struct Origin {
     streams: ArcSwap<BTreeMap<StreamName, Arc<Served>>>,
+    /// Somebody asks for a quality that sleeps.
+    wanted: tokio::sync::Notify,
 }
 
 /// One stream as the origin serves it.
@@ -46,6 +50,8 @@ pub struct Served {
     pub live: Arc<LiveStream>,
     /// Who watches.
     pub viewers: Viewers,
+    /// What is watched.
+    pub asked: Asked,
     info: ArcSwap<Info>,
     thumb: ArcSwap<bytes::Bytes>,
     bytes_http: AtomicU64,
@@ -131,6 +137,11 @@ fn number<T: std::str::FromStr>(text: &str) -> Option<T> {
 }
 
 impl Origin {
+    /// Waits until somebody asks for a quality that sleeps.
+    pub async fn wanted(&self) {
+        self.wanted.notified().await;
+    }
+
     /// The stream of that name.
     pub fn stream(&self, name: &StreamName) -> Option<Arc<Served>> {
         self.streams.load().get(name).cloned()
@@ -183,6 +194,13 @@ impl Origin {
             Target::Thumb(_) => info::thumb(&served.thumb.load()),
             Target::Playlist(_, id) => {
                 served.viewers.seen(peer, headers);
+                let sleeps = served.live.is_asleep(&id);
+                if sleeps || served.live.rendition(&id).is_some() {
+                    served.asked.note(&id);
+                }
+                if sleeps {
+                    self.wanted.notify_one();
+                }
                 playlist::media(&served.live, &id, query, headers).await
             }
             Target::Init(_, session, id, n) => media::init(&served.live, session, &id, n, headers),
@@ -209,6 +227,7 @@ impl Served {
         Self {
             live,
             viewers: Viewers::default(),
+            asked: Asked::default(),
             info: ArcSwap::from_pointee(info),
             thumb: ArcSwap::default(),
             bytes_http: AtomicU64::new(0),

@@ -20,6 +20,10 @@ const BLOCKING_MAX_AGE_TARGETS: u64 = 6;
 /// A request blocks for this many target durations at most (RFC 8216bis §6.2.5.2).
 const BLOCK_TARGETS: u32 = 3;
 
+/// A quality that is made on demand is there within this time, or not at all: the next segment
+/// begins it, at most 6 s from now, and its first part follows.
+const WAKE_MAX: Duration = Duration::from_secs(9);
+
 /// The multivariant playlist.
 pub(super) fn master(live: &LiveStream, request: &HeaderMap) -> Response {
     match live.master() {
@@ -39,7 +43,16 @@ pub(super) async fn media(
         Ok(reload) => reload,
         Err(error) => return bad_request(&error),
     };
-    let Some(rendition) = live.rendition(id) else { return headers::not_found() };
+    let rendition = match live.rendition(id) {
+        Some(rendition) => rendition,
+        None if live.is_asleep(id) => {
+            match tokio::time::timeout(WAKE_MAX, live.appearance(id)).await {
+                Ok(Some(rendition)) => rendition,
+                _ => return headers::refused(StatusCode::SERVICE_UNAVAILABLE, "it does not start"),
+            }
+        }
+        None => return headers::not_found(),
+    };
     let newest = rendition.newest();
     let (msn, part) = match answer(&newest.window, newest.part_target_us, reload) {
         Err(error) => return bad_request(&error),

@@ -197,6 +197,9 @@ struct Known {
     off: Option<Why>,
     lowered: Lowered,
     lowered_why: Option<Why>,
+    /// Size of its pictures, and pixels per second when nothing is spared.
+    pixels: u64,
+    pixel_rate: u64,
     /// Cores that it takes as planned; 0 before it was measured.
     cores: f64,
     unwatched_since_ms: Option<u64>,
@@ -265,6 +268,12 @@ impl Controller {
         known.map_or((true, Lowered::No), |known| (known.off.is_none(), known.lowered))
     }
 
+    /// Whether a quality is only not made since nobody watches it.
+    pub fn is_asleep(&self, stream: &StreamName, rendition: &RenditionId) -> bool {
+        let known = self.known.get(&(stream.clone(), rendition.clone()));
+        known.is_some_and(|known| matches!(known.off, Some(Why::Demand)))
+    }
+
     /// Cores that a quality takes, as measured; `None` before that.
     pub fn cores(&self, stream: &StreamName, rendition: &RenditionId) -> Option<f64> {
         let known = self.known.get(&(stream.clone(), rendition.clone()))?;
@@ -295,7 +304,7 @@ impl Controller {
         for stream in streams {
             for load in &stream.qualities {
                 let key = (stream.name.clone(), load.id.clone());
-                self.known.entry(key).or_insert_with(Known::new);
+                self.known.entry(key).or_insert_with(Known::new).see(load);
             }
             if !stream.live {
                 self.slow.remove(&stream.name);
@@ -317,7 +326,7 @@ impl Controller {
             .filter_map(|q| {
                 let key = (stream.name.clone(), q.id.clone());
                 let known = self.known.get(&key).filter(|k| k.off.is_none())?;
-                Some((key, q.pixel_rate as f64, known.lowered.factor()))
+                Some((key, known.pixel_rate as f64, known.lowered.factor()))
             })
             .collect();
         let weights: f64 = made.iter().map(|(_, rate, factor)| rate * factor).sum();
@@ -430,7 +439,8 @@ impl Controller {
     fn cost(&self, stream: &StreamLoad, load: &QualityLoad) -> f64 {
         let known = self.known.get(&(stream.name.clone(), load.id.clone()));
         let measured = known.map(|k| k.cores).filter(|cores| *cores > 0.0);
-        let full = measured.unwrap_or(load.pixel_rate as f64 * CORES_PER_PIXEL);
+        let rate = known.map_or(load.pixel_rate, |k| k.pixel_rate);
+        let full = measured.unwrap_or(rate as f64 * CORES_PER_PIXEL);
         full * known.map_or(1.0, |k| k.lowered.factor())
     }
 
@@ -679,10 +689,20 @@ impl Known {
             off: None,
             lowered: Lowered::No,
             lowered_why: None,
+            pixels: 0,
+            pixel_rate: 0,
             cores: 0.0,
             unwatched_since_ms: None,
             over_budget: 0,
         }
+    }
+
+    fn see(&mut self, load: &QualityLoad) {
+        if self.pixels != load.pixels {
+            (self.pixels, self.pixel_rate, self.cores) = (load.pixels, 0, 0.0);
+        }
+        // What is made at half its rate would be made at more.
+        self.pixel_rate = self.pixel_rate.max(load.pixel_rate);
     }
 
     fn change(

@@ -37,6 +37,10 @@ pub struct Limits {
     pub worker_memory_limit_mb: u64,
     /// Whether a stream that does not fit beside those that run is refused.
     pub admission: bool,
+    /// Whether qualities are taken away when there is not enough for all.
+    pub degradation: bool,
+    /// Whether qualities may be made on demand.
+    pub on_demand: bool,
 }
 
 impl Default for Limits {
@@ -46,6 +50,8 @@ impl Default for Limits {
             warning: Thresholds::default(),
             worker_memory_limit_mb: 0,
             admission: true,
+            degradation: true,
+            on_demand: true,
         }
     }
 }
@@ -66,6 +72,10 @@ pub struct LimitsChange {
     pub worker_memory_limit_mb: Option<u64>,
     /// Whether streams that do not fit are refused.
     pub admission: Option<bool>,
+    /// Whether qualities are taken away when there is not enough for all.
+    pub degradation: Option<bool>,
+    /// Whether qualities may be made on demand.
+    pub on_demand: Option<bool>,
 }
 
 /// A limit that cannot be used.
@@ -101,6 +111,8 @@ impl Limits {
             },
             worker_memory_limit_mb,
             admission: change.admission.unwrap_or(self.admission),
+            degradation: change.degradation.unwrap_or(self.degradation),
+            on_demand: change.on_demand.unwrap_or(self.on_demand),
         })
     }
 
@@ -113,6 +125,8 @@ impl Limits {
             resource_warning_memory_mb: Some(self.warning.memory_mb),
             worker_memory_limit_mb: Some(self.worker_memory_limit_mb),
             admission: Some(self.admission),
+            degradation: Some(self.degradation),
+            on_demand: Some(self.on_demand),
         }
     }
 

@@ -1,8 +1,8 @@
 //! What readers share of one live stream: each rendition's newest playlist, rendered once, and
 //! the media it names. Media is in the ring before the playlist that names it is published.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
@@ -28,6 +28,11 @@ pub struct LiveStream {
     renditions: ArcSwap<BTreeMap<RenditionId, Arc<LiveRendition>>>,
     master: ArcSwapOption<Text>,
     grace: std::sync::atomic::AtomicBool,
+    /// Renditions that are made as soon as somebody asks for them, and what they were last.
+    asleep: ArcSwap<BTreeSet<RenditionId>>,
+    seen: Mutex<BTreeMap<RenditionId, Variant>>,
+    /// Goes up when a rendition appears.
+    appeared: watch::Sender<u64>,
     /// Whether nobody is to wait any more.
     released: watch::Sender<bool>,
 }
@@ -69,6 +74,9 @@ impl LiveStream {
             renditions: ArcSwap::default(),
             master: ArcSwapOption::empty(),
             grace: false.into(),
+            asleep: ArcSwap::default(),
+            seen: Mutex::default(),
+            appeared: watch::Sender::new(0),
             released: watch::Sender::new(false),
         }
     }
@@ -101,6 +109,29 @@ impl LiveStream {
     /// Says whether the encoder is away.
     pub fn set_grace(&self, grace: bool) {
         self.grace.store(grace, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// Says which renditions are made as soon as somebody asks for them.
+    pub fn set_asleep(&self, asleep: BTreeSet<RenditionId>) {
+        if **self.asleep.load() != asleep {
+            self.asleep.store(Arc::new(asleep));
+        }
+    }
+
+    /// Whether that rendition is made as soon as somebody asks for it.
+    pub fn is_asleep(&self, id: &RenditionId) -> bool {
+        self.asleep.load().contains(id)
+    }
+
+    /// That rendition, once it is there.
+    pub async fn appearance(&self, id: &RenditionId) -> Option<Arc<LiveRendition>> {
+        let mut appeared = self.appeared.subscribe();
+        loop {
+            if let Some(rendition) = self.rendition(id) {
+                return Some(rendition);
+            }
+            appeared.changed().await.ok()?;
+        }
     }
 
     /// Answers everyone who waits, and who would wait, with what there is: the broadcaster goes
@@ -143,13 +174,28 @@ impl LiveStream {
     /// Writes the multivariant playlist anew from what is playable now. The first one waits until
     /// every rendition is, since players read it only once; but not for one that stays behind.
     pub fn publish_master(&self, window: &StreamWindow) {
-        let variants = variants(window);
+        let variants = self.with_asleep(window, variants(window));
         let wanted = window.offered().count();
         let foremost = window.renditions().map(whole_segments).max().unwrap_or(0);
         let complete = variants.len() >= wanted || foremost >= WAIT_SEGMENTS;
         let known = self.master.load().is_some();
         let playable = !variants.is_empty() && (known || complete);
         self.master.store(playable.then(|| Arc::new(Text::from(multivariant(&variants)))));
+    }
+
+    /// Adds what sleeps as it was when it was made: a quality that is not listed is never asked for.
+    fn with_asleep(&self, window: &StreamWindow, mut variants: Vec<Variant>) -> Vec<Variant> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        for variant in &variants {
+            seen.insert(variant.id.clone(), variant.clone());
+        }
+        seen.retain(|id, _| window.description(id).is_some());
+        for id in self.asleep.load().iter() {
+            if let (None, Some(variant)) = (variants.iter().find(|v| v.id == *id), seen.get(id)) {
+                variants.push(variant.clone());
+            }
+        }
+        variants
     }
 
     /// Forgets everything: the stream is free.
@@ -162,6 +208,7 @@ impl LiveStream {
         let mut renditions = BTreeMap::clone(&self.renditions.load());
         renditions.insert(id, Arc::new(LiveRendition { newest: watch::Sender::new(snapshot) }));
         self.renditions.store(Arc::new(renditions));
+        self.appeared.send_modify(|n| *n += 1);
     }
 
     fn remove(&self, id: &RenditionId) {

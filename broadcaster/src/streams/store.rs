@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use common::id::StreamName;
+use common::id::{RenditionId, StreamName};
 use common::limit::RENDITIONS_MAX;
 use common::rendition::{Ladder, NamedLadder, RungChoice, SOURCE_ID, default_audio, preset_named};
 use serde::{Deserialize, Serialize};
@@ -17,6 +17,7 @@ use super::file;
 use super::key::{KeyHash, KeySecret, StreamKey};
 use super::source::{SourceError, SourceSpec};
 use crate::disk;
+use crate::resource::quality::{QualityChoice, QualitySettings};
 use crate::secret::SecretError;
 
 /// The file's name in the data directory.
@@ -52,10 +53,27 @@ pub struct StreamEntry {
     /// Whether a file starts again at its end.
     #[serde(default)]
     pub repeat: bool,
+    /// What the operator chose for single qualities.
+    #[serde(default, skip_serializing_if = "QualitySettings::is_empty")]
+    pub qualities: QualitySettings,
     /// The hash of its stream key.
     pub key_hash: KeyHash,
     /// When it was made, in seconds since the Unix epoch.
     pub created_at_s: u64,
+}
+
+impl StreamEntry {
+    /// Whether the ladder has a rung of that name.
+    pub fn ladder_names(&self, id: &RenditionId) -> bool {
+        match &self.ladder {
+            Ladder::Named(NamedLadder::Passthrough) => id.as_str() == SOURCE_ID,
+            Ladder::Named(NamedLadder::Auto) => preset_named(id.as_str()).is_some(),
+            Ladder::Rungs(rungs) => rungs.iter().any(|rung| match rung {
+                RungChoice::Preset(name) => name == id.as_str(),
+                RungChoice::Own(rung) => rung.id == *id,
+            }),
+        }
+    }
 }
 
 /// A stream to be made.
@@ -79,6 +97,9 @@ pub struct NewStream {
     /// Whether a file starts again at its end (default: no).
     #[serde(default)]
     pub repeat: bool,
+    /// What is chosen for single qualities (default: nothing).
+    #[serde(default)]
+    pub qualities: QualitySettings,
 }
 
 /// Why the store cannot be opened or changed.
@@ -209,6 +230,10 @@ impl Store {
         let title = new.title.unwrap_or_else(|| new.name.to_string());
         let owner = new.owner.unwrap_or_else(|| DEFAULT_OWNER.to_owned());
         check(&title, &owner, &new.ladder)?;
+        if new.qualities.len() > RENDITIONS_MAX {
+            let why = format!("{RENDITIONS_MAX} qualities are the most");
+            return Err(StoreError::Field { field: "qualities", why });
+        }
         // Only here, not in every reading of the list: files come and go.
         new.source.check()?;
         if self.streams.contains_key(&new.name) {
@@ -225,6 +250,7 @@ impl Store {
             source: new.source,
             ladder: new.ladder,
             repeat: new.repeat,
+            qualities: new.qualities,
             key_hash: self.secret.hash(&key),
             created_at_s: now_s,
         };
@@ -243,6 +269,26 @@ impl Store {
         entry.key_hash = self.secret.hash(&key);
         self.change(name.clone(), Some(entry))?;
         Ok(key)
+    }
+
+    /// Changes what was chosen for one quality of a stream.
+    ///
+    /// # Errors
+    /// When there is no such stream, it has chosen for too many, or the store cannot be written.
+    pub fn choose(
+        &mut self,
+        name: &StreamName,
+        rendition: &RenditionId,
+        change: QualityChoice,
+    ) -> Result<(), StoreError> {
+        let mut entry = self.known(name)?.clone();
+        let choice = entry.qualities.entry(rendition.clone()).or_default();
+        *choice = choice.with(change);
+        if entry.qualities.len() > RENDITIONS_MAX {
+            let why = format!("{RENDITIONS_MAX} qualities are the most");
+            return Err(StoreError::Field { field: "qualities", why });
+        }
+        self.change(name.clone(), Some(entry))
     }
 
     /// Forgets a stream and its key.

@@ -6,6 +6,7 @@ pub mod cause;
 pub mod child;
 pub mod devices;
 pub mod encoders;
+pub mod governor;
 pub mod machine;
 pub mod now;
 pub mod registry;

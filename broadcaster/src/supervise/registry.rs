@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use common::feed::Signer;
-use common::id::StreamName;
-use common::rendition::default_audio;
+use common::id::{RenditionId, StreamName};
+use common::rendition::{Kind, default_audio};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -31,6 +31,7 @@ use crate::origin::{Info, Origin, P2pInfo, Served};
 use crate::resource::counts::Counts;
 use crate::resource::limits::SharedLimits;
 use crate::resource::monitor::Watched;
+use crate::resource::quality::QualityChoice;
 use crate::shutdown;
 use crate::store::live::LiveStream;
 use crate::store::spool::Spool;
@@ -38,7 +39,7 @@ use crate::streams::key::StreamKey;
 use crate::streams::limit::{LimitReached, Seat, Seats};
 use crate::streams::source::SourceSpec;
 use crate::streams::store::{DEFAULT_OWNER, NewStream, Store, StoreError, StreamEntry};
-use crate::worker::ipc::{Source, Start};
+use crate::worker::ipc::{Lowered, Order, Source, Start};
 use crate::worker::ladder::{TrialResult, wants_trial};
 
 /// Requests that may wait for a stream's task.
@@ -116,6 +117,15 @@ pub enum RegistryError {
     /// No stream has that name.
     #[error("there is no stream named {0}")]
     Unknown(StreamName),
+    /// The stream has no such quality.
+    #[error("the stream {0} has no quality {1}")]
+    UnknownQuality(StreamName, RenditionId),
+    /// Only video is switched.
+    #[error("{0} is not a video quality: audio is always made")]
+    NotVideo(RenditionId),
+    /// Nothing would be left.
+    #[error("{0} is the last that the stream has: stop the stream instead")]
+    LastQuality(RenditionId),
     /// The broadcaster goes down.
     #[error("the broadcaster is shutting down")]
     ShuttingDown,
@@ -237,6 +247,42 @@ impl Registry {
                 Err(error) => tracing::warn!("the trial of encoders failed: {error:#}"),
             }
         });
+    }
+
+    /// Changes what the operator wants of one quality.
+    ///
+    /// # Errors
+    /// When there is no such stream or quality, or the store refuses.
+    pub fn choose(
+        &self,
+        name: &StreamName,
+        rendition: &RenditionId,
+        change: QualityChoice,
+    ) -> Result<(), RegistryError> {
+        let (entry, stream) = self.get(name)?;
+        let status = stream.status();
+        let made = status.renditions.iter().find(|r| r.id == *rendition);
+        if made.is_some_and(|made| made.kind != Kind::Video) {
+            return Err(RegistryError::NotVideo(rendition.clone()));
+        }
+        if made.is_none() && !entry.ladder_names(rendition) {
+            return Err(RegistryError::UnknownQuality(name.clone(), rendition.clone()));
+        }
+        let has_audio = status.renditions.iter().any(|r| r.kind == Kind::Audio);
+        let others = status.renditions.iter().any(|r| {
+            let choice = entry.qualities.get(&r.id).copied().unwrap_or_default();
+            r.kind == Kind::Video && r.id != *rendition && choice.enabled != Some(false)
+        });
+        if change.enabled == Some(false) && !status.renditions.is_empty() && !has_audio && !others {
+            return Err(RegistryError::LastQuality(rendition.clone()));
+        }
+        self.store().choose(name, rendition, change)?;
+        Ok(())
+    }
+
+    /// Where media is served.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
     }
 
     /// Turns a stream on.
@@ -442,7 +488,7 @@ impl Registry {
                 part_us: self.config.part_ms * 1000,
                 segment_us: self.config.segment_ms * 1000,
                 keyframe_max_us: self.config.segment_ms * 1000 + KEYFRAME_SLACK_US,
-                orders: Vec::new(),
+                orders: disabled(entry),
                 marks: self.config.mark_renditions,
                 trial: None,
                 encoders: self.encoders.encoders.clone(),
@@ -491,6 +537,11 @@ impl Stream {
     /// What the stream is doing now.
     pub fn status(&self) -> Status {
         self.status.borrow().clone()
+    }
+
+    /// Says what becomes of its video renditions. Gives whether its task takes it now.
+    pub fn order(&self, orders: Vec<Order>) -> bool {
+        self.asks.try_send(Ask::Orders(orders)).is_ok()
     }
 
     /// Asks, and waits until it is done, so that whoever asks then sees the new state.
@@ -576,6 +627,13 @@ async fn watch_task(
     if panicked && let Some(registry) = registry.upgrade() {
         registry.repair(&name, restarts, began.elapsed()).await;
     }
+}
+
+/// Orders for what the operator does not want, until the governor looks.
+fn disabled(entry: &StreamEntry) -> Vec<Order> {
+    let off = entry.qualities.iter().filter(|(_, choice)| choice.enabled == Some(false));
+    let order = |id: &RenditionId| Order { rendition: id.clone(), on: false, lowered: Lowered::No };
+    off.map(|(id, _)| order(id)).collect()
 }
 
 /// Whether a stream is listed for viewers.

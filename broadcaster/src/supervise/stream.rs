@@ -116,6 +116,8 @@ pub struct Status {
     pub worker_pid: Option<u32>,
     /// The worker's newest pulse.
     pub pulse: ipc::Status,
+    /// Cores that the worker used between its last two pulses.
+    pub worker_cores: f64,
     /// Renditions of the current session that are not made now, by their place among
     /// [`Status::renditions`].
     pub withdrawn: BTreeMap<u8, ipc::Withdrawn>,
@@ -143,6 +145,8 @@ pub struct StreamTask {
     /// Its place among the streams that may run, while its state counts.
     seat: Option<Seat>,
     zero: Instant,
+    /// When the worker's newest pulse came.
+    pulse_at: Instant,
     /// Whether anybody is left who may ask.
     asked: bool,
     finished: bool,
@@ -183,6 +187,7 @@ impl StreamTask {
             worker_pid: None,
             pulse: ipc::Status::default(),
             withdrawn: BTreeMap::new(),
+            worker_cores: 0.0,
             crashes: 0,
         };
         let (status, follow) = watch::channel(status);
@@ -201,6 +206,7 @@ impl StreamTask {
             status,
             seat: None,
             zero,
+            pulse_at: zero,
             asked: true,
             finished: false,
         };
@@ -368,7 +374,15 @@ impl StreamTask {
             }
             Report::Status(pulse) => {
                 if self.machine.has_session(worker) {
-                    self.status.send_modify(|status| status.pulse = pulse);
+                    let elapsed = std::mem::replace(&mut self.pulse_at, Instant::now());
+                    let seconds = elapsed.elapsed().as_secs_f64().max(0.1);
+                    self.status.send_modify(|status| {
+                        let used_us = pulse.cpu_us.saturating_sub(status.pulse.cpu_us);
+                        let known = status.pulse.cpu_us > 0;
+                        status.worker_cores =
+                            if known { used_us as f64 / 1e6 / seconds } else { 0.0 };
+                        status.pulse = pulse;
+                    });
                 }
             }
             Report::Thumb(jpeg) => {
@@ -531,6 +545,7 @@ impl StreamTask {
             status.worker_pid = pid;
             status.pulse = ipc::Status::default();
             status.withdrawn.clear();
+            status.worker_cores = 0.0;
             status.started_at_us.get_or_insert_with(unix_us);
         });
         self.publish_info();

@@ -191,6 +191,16 @@ pub struct MadeRendition {
     pub init: Bytes,
 }
 
+impl MadeRendition {
+    /// Whether it goes through as it comes.
+    pub fn is_passthrough(&self) -> bool {
+        self.encoder == PASSTHROUGH
+    }
+}
+
+/// Stands in place of an encoder's name where there is none.
+pub const PASSTHROUGH: &str = "passthrough";
+
 /// One CMAF part: a `moof` and its `mdat`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {

@@ -15,7 +15,9 @@ use super::barrier::Barrier;
 use super::cut::{SourceCuts, Timeline};
 use super::encoder::VideoEncoder;
 use super::encoder::choice::{self, Candidate};
-use super::ipc::{Command, FailCode, Failed, MadeRendition, Order, Ready, Report, Source, Start};
+use super::ipc::{
+    Command, FailCode, Failed, MadeRendition, Order, PASSTHROUGH, Ready, Report, Source, Start,
+};
 use super::ladder::{self, Picture, Plan};
 use super::pipeline::{AudioFeed, Coded, Graph, Running, VideoFeed, other};
 use super::rendition::Rendition;
@@ -587,9 +589,6 @@ impl Session {
         self.poll_ready(emit)
     }
 }
-
-/// Stands in place of an encoder's name where there is none.
-const PASSTHROUGH: &str = "passthrough";
 
 fn source_rendition(picture: Picture) -> Result<MadeRendition, Failed> {
     Ok(MadeRendition {

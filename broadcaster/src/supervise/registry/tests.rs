@@ -72,6 +72,7 @@ impl Rig {
                 source: SourceSpec::Rtmp,
                 ladder: Ladder::Named(NamedLadder::Passthrough),
                 repeat: false,
+                qualities: Default::default(),
             })
             .await
     }

@@ -1,0 +1,237 @@
+//! Looks at every stream and the machine once a second, lets the controller decide
+//! ([`crate::resource::degrade`]) and tells the streams.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use common::id::{RenditionId, StreamName};
+use common::rendition::Kind;
+use serde::Serialize;
+use tokio::sync::Notify;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::machine::State;
+use super::registry::{Registry, Stream};
+use crate::resource::degrade::{Change, Controller, Machine, QualityLoad, StreamLoad, Switches};
+use crate::resource::monitor::Monitor;
+use crate::streams::store::StreamEntry;
+use crate::worker::ipc::{Lowered, Order};
+
+/// How often everything is looked at: workers report as often.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Changes kept for the operator.
+const CHANGES_KEPT: usize = 64;
+
+/// A quality that was asked for within this time is watched: a player in the background asks every
+/// few seconds.
+pub const WATCHED: Duration = Duration::from_secs(10);
+
+/// Decides which qualities are made.
+#[derive(Debug, Default)]
+pub struct Governor {
+    inner: Mutex<Inner>,
+    /// Somebody asks for a quality that is not made, or the operator changed something.
+    wake: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    controller: Controller,
+    machine: Machine,
+    now_ms: u64,
+    recent: VecDeque<Noted>,
+    /// What each stream was told last.
+    told: BTreeMap<StreamName, Vec<Order>>,
+}
+
+/// A change that was made, for the operator.
+#[derive(Clone, Debug, Serialize)]
+pub struct Noted {
+    /// When, in microseconds since the Unix epoch.
+    #[serde(skip)]
+    pub at_us: i64,
+    /// The stream.
+    pub stream: StreamName,
+    /// The quality.
+    pub rendition: RenditionId,
+    /// Whether it is made from here on.
+    pub on: bool,
+    /// What is spared on it.
+    pub lowered: Lowered,
+    /// Why.
+    pub reason: String,
+    /// Whether it was for lack of something or its return.
+    pub by_load: bool,
+}
+
+impl Governor {
+    /// Looks and decides for as long as it is polled.
+    pub async fn run(&self, registry: &Registry, monitor: &Monitor) {
+        let began = Instant::now();
+        let mut ticks = tokio::time::interval(LOOK_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = self.wake.notified() => {}
+                () = registry.origin().wanted() => {}
+            }
+            self.look(began.elapsed().as_millis() as u64, registry, monitor);
+        }
+    }
+
+    /// Looks again at once.
+    pub fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Why a quality is not made, or not as planned; `None` when it is.
+    pub fn reason(&self, stream: &StreamName, rendition: &RenditionId) -> Option<String> {
+        self.lock().controller.reason(stream, rendition)
+    }
+
+    /// What is ordered for a quality: whether it is made, and what is spared on it.
+    pub fn ordered(&self, stream: &StreamName, rendition: &RenditionId) -> (bool, Lowered) {
+        self.lock().controller.ordered(stream, rendition)
+    }
+
+    /// Cores that a quality takes, as measured.
+    pub fn cores(&self, stream: &StreamName, rendition: &RenditionId) -> Option<f64> {
+        self.lock().controller.cores(stream, rendition)
+    }
+
+    /// The newest changes, oldest first.
+    pub fn recent(&self) -> Vec<Noted> {
+        self.lock().recent.iter().cloned().collect()
+    }
+
+    /// Changes by load so far: each may concern several qualities.
+    pub fn changes_total(&self) -> u64 {
+        self.lock().controller.changes_total()
+    }
+
+    /// Whether work that can wait should.
+    pub fn background_paused(&self) -> bool {
+        let inner = self.lock();
+        inner.controller.background_paused(inner.now_ms, inner.machine)
+    }
+
+    fn look(&self, now_ms: u64, registry: &Registry, monitor: &Monitor) {
+        let streams = registry.list();
+        let loads: Vec<_> = streams.iter().map(|(entry, stream)| load(entry, stream)).collect();
+        let limits = registry.limits().get();
+        let switches = Switches { degradation: limits.degradation, on_demand: limits.on_demand };
+        let machine = machine(monitor);
+        let mut inner = self.lock();
+        (inner.now_ms, inner.machine) = (now_ms, machine);
+        let changes = inner.controller.tick(now_ms, switches, machine, &loads);
+        for change in changes {
+            inner.note(change);
+        }
+        let inner = &mut *inner;
+        inner.told.retain(|name, _| loads.iter().any(|load| load.name == *name));
+        for (load, (_, stream)) in loads.iter().zip(&streams) {
+            let orders = inner.orders(load);
+            let ids = load.qualities.iter().map(|q| &q.id);
+            let asleep = ids.filter(|id| inner.controller.is_asleep(&load.name, id));
+            stream.served.live.set_asleep(asleep.cloned().collect());
+            if !load.qualities.is_empty()
+                && inner.told.get(&load.name) != Some(&orders)
+                && stream.order(orders.clone())
+            {
+                inner.told.insert(load.name.clone(), orders);
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Deciding is one step; should it panic, the next look decides anew.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    /// What is ordered of a stream: only what is not as planned, and what was so before.
+    fn orders(&self, load: &StreamLoad) -> Vec<Order> {
+        let order = |quality: &QualityLoad| {
+            let (on, lowered) = self.controller.ordered(&load.name, &quality.id);
+            Order { rendition: quality.id.clone(), on, lowered }
+        };
+        load.qualities.iter().map(order).collect()
+    }
+
+    fn note(&mut self, change: Change) {
+        let Change { stream, rendition, on, lowered, reason, by_load } = change;
+        let what = match (on, lowered) {
+            (false, _) => "paused",
+            (true, Lowered::No) => "resumed",
+            (true, Lowered::Effort) => "made with less effort",
+            (true, Lowered::FrameRate) => "made at half its frame rate",
+        };
+        let before = if on && lowered == Lowered::No { "it was away: " } else { "" };
+        if by_load && !on {
+            tracing::warn!(%stream, %rendition, "{rendition} {what}: {reason}");
+        } else {
+            tracing::info!(%stream, %rendition, "{rendition} {what}: {before}{reason}");
+        }
+        if self.recent.len() >= CHANGES_KEPT {
+            self.recent.pop_front();
+        }
+        let at_us = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let at_us = at_us.map_or(0, |d| d.as_micros() as i64);
+        self.recent.push_back(Noted { at_us, stream, rendition, on, lowered, reason, by_load });
+    }
+}
+
+fn machine(monitor: &Monitor) -> Machine {
+    let Some(host) = monitor.host() else {
+        // Nobody watches the machine: whether there is room is found out by trying.
+        return Machine { free_cores: f64::INFINITY, ..Machine::default() };
+    };
+    Machine {
+        cores: host.cores,
+        free_cores: (host.cores - host.cpu_busy).max(0.0),
+        memory_bytes: host.memory_bytes,
+        memory_limit_bytes: host.memory_limit_bytes,
+        uploads_behind: false,
+    }
+}
+
+fn load(entry: &StreamEntry, stream: &Stream) -> StreamLoad {
+    let status = stream.status();
+    let video = (status.renditions.iter().zip(0u8..)).filter(|(r, _)| r.kind == Kind::Video);
+    let qualities = video
+        .map(|(made, i)| {
+            let pixels = u64::from(made.width) * u64::from(made.height);
+            let (fps, per) = made.fps;
+            let choice = entry.qualities.get(&made.id).copied().unwrap_or_default();
+            QualityLoad {
+                id: made.id.clone(),
+                quality: choice.decide((made.width, made.height)),
+                encoded: !made.is_passthrough(),
+                pixel_rate: pixels * u64::from(fps) / u64::from(per.max(1)),
+                pixels,
+                failed: status.withdrawn.get(&i).is_some_and(|w| w.failed),
+                watched: stream.served.asked.lately(&made.id, WATCHED),
+                memory_bytes: stream.served.live.ring.rendition_bytes(&made.id),
+            }
+        })
+        .collect();
+    let lag_us = status.pulse.lag_us.iter().zip(&status.renditions);
+    let lag_us = lag_us.filter(|(_, r)| r.kind == Kind::Video && !r.is_passthrough());
+    StreamLoad {
+        name: entry.name.clone(),
+        live: status.state == State::Live,
+        speed: status.pulse.speed,
+        lag_ms: lag_us.map(|(us, _)| us / 1000).max().unwrap_or(0),
+        cores: status.worker_cores,
+        qualities,
+    }
+}
+
+/// A governor that runs in a task of its own until the registry is gone.
+pub fn start(governor: Arc<Governor>, registry: Arc<Registry>, monitor: Arc<Monitor>) {
+    tokio::spawn(async move { governor.run(&registry, &monitor).await });
+}
