@@ -170,6 +170,7 @@ mod tests {
             width,
             height,
             reason: None,
+            hangs: false,
             speed: Some(speed),
             bitrate_ratio: Some(1.0),
         };

@@ -297,13 +297,22 @@ pub fn tell(known: &[Known], preference: Preference) -> Told {
 
 fn log(known: &Known) {
     let Tried { element, ok, reason, speed, sessions_max, .. } = &known.tried;
-    match (ok, reason) {
-        (true, _) if speed.is_none() => {}
-        (true, reason) => {
-            tracing::info!(encoder = element, ?speed, ?sessions_max, ?reason, "works here");
+    let device = &known.device.device;
+    match (ok, reason, speed) {
+        (true, reason, Some(speed)) => {
+            let at_once = sessions_max.map_or("8 or more".to_owned(), |max| max.to_string());
+            let limit = reason.as_ref().map_or(String::new(), |why| format!(", {why}"));
+            tracing::info!(
+                encoder = element,
+                device,
+                "works here: {speed:.1} times real time, {at_once} at once{limit}"
+            );
         }
-        (false, Some(reason)) => tracing::warn!(encoder = element, "does not work: {reason}"),
-        (false, None) => {}
+        (false, Some(reason), _) => {
+            tracing::warn!(encoder = element, device, "is not used: {reason}");
+        }
+        // Software, which was not tried.
+        _ => {}
     }
 }
 

@@ -101,11 +101,10 @@ pub fn run(element: &str, demands: &Demands) -> Result<Tried, Failed> {
     let mut sizes: Vec<SizeTried> = Vec::new();
     for (width, height, kbps) in &demands.sizes {
         let seen = run_size(encoder, (*width, *height), *kbps, demands);
-        let silent = matches!(seen.ended, Ended::Silent(_));
         let tried = verdict::judge(&seen, hardware.then_some(demands.speed_min));
-        let fails_first = sizes.is_empty() && tried.reason.is_some();
+        let settled = tried.hangs || sizes.is_empty() && tried.reason.is_some();
         sizes.push(tried);
-        if silent || fails_first {
+        if settled {
             return Ok(verdict::conclude(element, sizes, None));
         }
     }
@@ -221,7 +220,8 @@ fn count_sessions(
         if !works {
             // One of them may hang, and the process ends soon.
             std::mem::forget(open);
-            return Some(count);
+            // The runs before have shown that one works.
+            return Some(count.max(1));
         }
     }
     None

@@ -99,34 +99,44 @@ pub fn usable(
 }
 
 /// Per rung, what to try for it, best first. Hardware goes to the largest rungs first, where it
-/// saves most; those beyond what it does at once begin with the next encoder. Software ends at
+/// saves most; those beyond what it does at once begin with the next encoder. Elements of one family
+/// share one device, and with it the limits of the first of them. Software ends at
 /// x264 `ultrafast`; openh264 stands in only where x264 is missing. A rung that nothing takes gets
 /// an empty list, which cannot happen while software is among the proven.
 pub fn assign(proven: &[ProvenEncoder], rungs: &[RungLoad], effort: Effort) -> Vec<Vec<Candidate>> {
     let known: Vec<_> = proven.iter().filter_map(|p| Some((p, video_named(&p.element)?))).collect();
     let has_x264 = known.iter().any(|(_, e)| e.element == "x264enc");
+    // What is left of each device; each entry of `known` draws from that of its family's first.
     let mut left: Vec<(u32, u64)> = known
         .iter()
         .map(|(p, _)| (p.sessions_max.unwrap_or(u32::MAX), p.pixel_rate_max.unwrap_or(u64::MAX)))
         .collect();
+    let first_of = |family| known.iter().position(|(_, e)| e.family == family).unwrap_or(0);
+    let device: Vec<usize> = known.iter().map(|(_, e)| first_of(e.family)).collect();
     let mut order: Vec<usize> = (0..rungs.len()).collect();
     order.sort_by_key(|rung| std::cmp::Reverse(rungs[*rung].pixel_rate));
     let mut lists = vec![Vec::new(); rungs.len()];
     for rung in order {
         let load = rungs[rung];
-        for ((proven, encoder), (sessions, pixels)) in known.iter().zip(&mut left) {
-            if encoder.element == "openh264enc" && has_x264 {
+        let list: &mut Vec<Candidate> = &mut lists[rung];
+        // The device that this rung was given. What comes later in its list is used only when
+        // that fails, and whether there is room for it then the run time sees.
+        let mut given = None;
+        for ((proven, encoder), device) in known.iter().zip(&device) {
+            if encoder.element == "openh264enc" && has_x264 || !proven.takes(load) {
                 continue;
             }
-            if !proven.takes(load) || *sessions == 0 || *pixels < load.pixel_rate {
+            let (sessions, pixels) = &mut left[*device];
+            let has_room = *sessions > 0 && *pixels >= load.pixel_rate;
+            if !has_room && given != Some(*device) {
                 continue;
             }
-            let list: &mut Vec<Candidate> = &mut lists[rung];
-            if list.is_empty() {
-                // What comes later in the list is used only when this one fails, which makes room
-                // or does not; the run time sees.
-                *sessions = sessions.saturating_sub(u32::from(proven.sessions_max.is_some()));
-                *pixels -= if proven.pixel_rate_max.is_some() { load.pixel_rate } else { 0 };
+            if given.is_none() {
+                given = Some(*device);
+                if encoder.family != Family::Software {
+                    *sessions -= 1;
+                    *pixels -= load.pixel_rate;
+                }
             }
             list.push(Candidate { encoder, effort });
             if encoder.element == "x264enc" && effort != Effort::Ultrafast {
@@ -179,6 +189,22 @@ mod tests {
         let lists = names(&[card, ProvenEncoder::unlimited("x264enc")], Effort::Superfast);
         let with = ["nvh264enc", "x264enc", "x264enc ultrafast"];
         assert_eq!(lists, [with[1..].to_vec(), with.to_vec(), with.to_vec(), with[1..].to_vec()]);
+    }
+
+    #[test]
+    fn two_elements_of_one_card_share_its_sessions() {
+        let card =
+            |element| ProvenEncoder { sessions_max: Some(1), ..ProvenEncoder::unlimited(element) };
+        let proven =
+            [card("nvcudah264enc"), card("nvh264enc"), ProvenEncoder::unlimited("x264enc")];
+        let lists = names(&proven, Effort::Ultrafast);
+        assert_eq!(
+            lists[1],
+            ["nvcudah264enc ultrafast", "nvh264enc ultrafast", "x264enc ultrafast"]
+        );
+        for rung in [0, 2, 3] {
+            assert_eq!(lists[rung], ["x264enc ultrafast"]);
+        }
     }
 
     #[test]

@@ -118,6 +118,9 @@ pub struct SizeTried {
     pub height: u32,
     /// Why it does not count at this size; `None` when it does.
     pub reason: Option<String>,
+    /// Whether it went silent, so that it does not count at any size: what hangs may take the
+    /// device with it.
+    pub hangs: bool,
     /// How many times faster than 30 frames per second, when enough came out to tell.
     pub speed: Option<f64>,
     /// Its bitrate beside the target, when enough came out to tell.
@@ -151,6 +154,7 @@ pub fn judge(seen: &Seen, speed_min: Option<f64>) -> SizeTried {
         width: seen.size.0,
         height: seen.size.1,
         reason: fault(seen, speed, ratio, speed_min).map(|fault| fault.to_string()),
+        hangs: matches!(seen.ended, Ended::Silent(_)),
         speed,
         bitrate_ratio: ratio,
     }
@@ -218,10 +222,11 @@ fn bitrate_ratio(seen: &Seen) -> Option<f64> {
     Some(bits / seconds / (f64::from(seen.kbps) * 1000.0))
 }
 
-/// The verdict on an encoder: it counts when it passed the first size.
+/// The verdict on an encoder: it counts when it passed the first size and hung at none.
 pub fn conclude(element: &str, sizes: Vec<SizeTried>, sessions_max: Option<u32>) -> Tried {
-    let ok = sizes.first().is_some_and(|size| size.reason.is_none());
-    let worst = sizes.iter().find(|size| size.reason.is_some());
+    let hangs = sizes.iter().find(|size| size.hangs);
+    let ok = hangs.is_none() && sizes.first().is_some_and(|size| size.reason.is_none());
+    let worst = hangs.or(sizes.iter().find(|size| size.reason.is_some()));
     let reason = worst.and_then(|size| {
         let why = size.reason.as_deref()?;
         Some(match ok {
@@ -348,6 +353,7 @@ mod tests {
             width: height * 16 / 9,
             height,
             reason: reason.map(str::to_owned),
+            hangs: false,
             speed: Some(2.5),
             bitrate_ratio: Some(1.0),
         }
@@ -371,6 +377,13 @@ mod tests {
         assert_eq!((tried.ok, tried.reason.as_deref()), (false, Some("at 1280x720: why")));
         assert_eq!(proven(&tried, 1.25), None);
         assert_eq!(proven(&untried("vah264enc", "why"), 1.25), None);
+    }
+
+    #[test]
+    fn an_encoder_that_hangs_at_any_size_does_not_count() {
+        let silent = SizeTried { hangs: true, ..sized(1080, Some("it hangs")) };
+        let tried = conclude("vah264enc", vec![sized(720, None), silent], None);
+        assert_eq!((tried.ok, tried.reason.as_deref()), (false, Some("at 1920x1080: it hangs")));
     }
 
     #[test]
