@@ -13,6 +13,7 @@ pub mod feed;
 pub mod fuzzing;
 pub mod ingest;
 mod net;
+mod notify;
 pub mod origin;
 pub mod resource;
 pub mod secret;
