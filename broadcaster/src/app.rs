@@ -31,7 +31,7 @@ use crate::supervise::governor::{self, Governor};
 use crate::supervise::registry::{Measured, Registry, RegistryError};
 use crate::supervise::{encoders, trial};
 use crate::worker::ladder::wants_trial;
-use crate::{cleanup, demo, shutdown, web};
+use crate::{cleanup, demo, notify, shutdown, web};
 
 /// Connections that the admin listener takes: one operator, some dashboards and a scraper.
 const ADMIN_CAPS: Caps = Caps { connections_max: 256, per_address_max: 128 };
@@ -138,7 +138,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         stopped,
     ));
     governor::start(governor, registry.clone(), monitor.clone());
-    let watched = registry.clone();
+    let (watched, heeded) = (registry.clone(), monitor.clone());
     if config.resource_monitor {
         let (limits, data) = (registry.limits().clone(), config.data.clone());
         let interval = Duration::from_millis(config.resource_monitor_interval_ms);
@@ -151,13 +151,19 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     if config.demo {
         start_demo(&config, &registry, &addresses).await?;
     }
+    // From now on: the demo, and what was on before, is let in.
+    registry.heed(heeded);
     tracing::info!(
         http = %addresses.http, admin = %addresses.admin, rtmp = %addresses.rtmp,
         data = %config.data.display(), "the broadcaster is up"
     );
+    notify::ready();
+    let lives = tokio::spawn(notify::stay_alive(registry.clone()));
     // An error means that the thread of signals has ended, and with it the wish to go on.
     let _ = asked.wait_for(|asked| *asked).await;
     tracing::info!("stopping: a second signal stops at once");
+    lives.abort();
+    notify::stopping();
     registry.close();
     let told = async {
         if served.streams().iter().any(|stream| stream.viewers.count() > 0) {

@@ -14,6 +14,7 @@ pub mod feed;
 pub mod fuzzing;
 pub mod ingest;
 mod net;
+mod notify;
 pub mod origin;
 pub mod resource;
 pub mod secret;

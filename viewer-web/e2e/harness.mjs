@@ -135,7 +135,7 @@ export class Broadcaster {
         .concat(['--rtmp', `127.0.0.1:${rtmp}`, '--data', this.#data])
         .concat(this.#args),
       {
-        env: { ...process.env, SHOAL_ADMIN_TOKEN: ADMIN_TOKEN, ...this.#env },
+        env: { ...process.env, SHOAL_ADMIN_TOKEN: ADMIN_TOKEN, SHOAL_ADMISSION: 'false', ...this.#env },
         stdio: ['ignore', 'pipe', 'pipe'],
       },
     );

@@ -7,6 +7,7 @@ use http::StatusCode;
 use http::header::{CACHE_CONTROL, HeaderValue, RETRY_AFTER};
 use serde_json::json;
 
+use crate::resource::cost::CAPACITY_EXCEEDED;
 use crate::streams::limit::STREAM_LIMIT_EXCEEDED;
 use crate::streams::store::StoreError;
 use crate::supervise::registry::RegistryError;
@@ -66,6 +67,9 @@ impl From<RegistryError> for ApiError {
                 counts: Some((limit.running, limit.max)),
                 ..Self::new(StatusCode::TOO_MANY_REQUESTS, STREAM_LIMIT_EXCEEDED, message)
             },
+            RegistryError::Capacity(_) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, CAPACITY_EXCEEDED, message)
+            }
             RegistryError::Unknown(_) | RegistryError::Store(StoreError::Unknown(_)) => {
                 Self::not_found(message)
             }

@@ -6,12 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use common::feed::Signer;
 use common::id::{RenditionId, StreamName};
-use common::rendition::{Kind, default_audio};
+use common::rendition::{Kind, Ladder, default_audio};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -28,9 +28,10 @@ use crate::config::Config;
 use crate::feed::{Feed, FeedFault};
 use crate::ingest::rtmp::listener::{PublishGate, PublishSlot, Refusal};
 use crate::origin::{Info, Origin, P2pInfo, Served};
+use crate::resource::cost::{self, CAPACITY_EXCEEDED, CapacityExceeded};
 use crate::resource::counts::Counts;
 use crate::resource::limits::SharedLimits;
-use crate::resource::monitor::Watched;
+use crate::resource::monitor::{Monitor, Watched};
 use crate::resource::quality::QualityChoice;
 use crate::shutdown;
 use crate::store::live::LiveStream;
@@ -40,7 +41,7 @@ use crate::streams::limit::{LimitReached, Seat, Seats};
 use crate::streams::source::SourceSpec;
 use crate::streams::store::{DEFAULT_OWNER, NewStream, Store, StoreError, StreamEntry};
 use crate::worker::ipc::{Lowered, Order, Source, Start};
-use crate::worker::ladder::{TrialResult, wants_trial};
+use crate::worker::ladder::{Picture, TrialResult, wants_trial};
 
 /// Requests that may wait for a stream's task.
 const ASKS_MAX: usize = 16;
@@ -79,6 +80,8 @@ pub struct Registry {
     counts: Arc<Counts>,
     /// Whether the broadcaster goes down.
     closing: AtomicBool,
+    /// Knows how busy the machine is.
+    monitor: OnceLock<Arc<Monitor>>,
     zero: Instant,
     this: Weak<Self>,
 }
@@ -111,6 +114,9 @@ pub enum RegistryError {
     /// As many streams as allowed are on.
     #[error(transparent)]
     Limit(#[from] LimitReached),
+    /// It does not fit beside those that run.
+    #[error(transparent)]
+    Capacity(#[from] CapacityExceeded),
     /// Its numbers cannot be read.
     #[error(transparent)]
     Feed(#[from] FeedFault),
@@ -163,6 +169,7 @@ impl Registry {
             encoders: measured.encoders,
             counts: Arc::default(),
             closing: AtomicBool::new(false),
+            monitor: OnceLock::new(),
             zero: Instant::now(),
             this: this.clone(),
         });
@@ -203,6 +210,9 @@ impl Registry {
         let name = new.name.clone();
         let owner = new.owner.clone().unwrap_or_else(|| DEFAULT_OWNER.into());
         let seat = self.seat(&name, &owner)?;
+        if new.source != SourceSpec::Rtmp {
+            self.admit(&name, &new.source, &new.ladder)?;
+        }
         let (key, entry) = {
             let mut store = self.store();
             let key = store.add(new, unix_s())?;
@@ -222,6 +232,47 @@ impl Registry {
     /// Limits that may be changed while running.
     pub fn limits(&self) -> &SharedLimits {
         &self.limits
+    }
+
+    /// Has streams admitted by how busy the machine is, from now on.
+    pub fn heed(&self, monitor: Arc<Monitor>) {
+        // A second one would know nothing else.
+        let _ = self.monitor.set(monitor);
+    }
+
+    /// Whether a stream fits beside those that make media now.
+    fn admit(
+        &self,
+        name: &StreamName,
+        source: &SourceSpec,
+        ladder: &Ladder,
+    ) -> Result<(), CapacityExceeded> {
+        let Some(monitor) = self.monitor.get() else { return Ok(()) };
+        let Some(trial) = self.trial.borrow().clone() else { return Ok(()) };
+        if !self.limits.get().admission {
+            return Ok(());
+        }
+        let needs = |source: &SourceSpec, ladder: &Ladder| {
+            cost::cores_needed(ladder, likely_picture(source), &trial)
+        };
+        let makes_media = |(entry, stream): &(StreamEntry, Arc<Stream>)| {
+            let state = stream.status().state;
+            let own = entry.source != SourceSpec::Rtmp;
+            entry.name != *name && (state == State::Live || (own && state.counts()))
+        };
+        let streams = self.list();
+        let running: Vec<_> = streams.iter().filter(|s| makes_media(s)).collect();
+        let running: Vec<_> = running.iter().map(|(e, _)| needs(&e.source, &e.ladder)).collect();
+        let host = monitor.host();
+        cost::admit(needs(source, ladder), &running, host.as_ref(), &trial).inspect_err(|error| {
+            self.counts.capacity_refusals.add_one();
+            tracing::warn!(
+                stream = %name,
+                running = running.len(),
+                code = CAPACITY_EXCEEDED,
+                "{error}"
+            );
+        })
     }
 
     /// What happened since the start.
@@ -293,6 +344,9 @@ impl Registry {
         self.open_for_work()?;
         let (entry, stream) = self.get(name)?;
         let seat = self.seat(name, &entry.owner)?;
+        if entry.source != SourceSpec::Rtmp && !stream.status().state.counts() {
+            self.admit(name, &entry.source, &entry.ladder)?;
+        }
         stream.ask(Ask::Start(seat)).await
     }
 
@@ -598,6 +652,11 @@ impl PublishGate for Registry {
         let stream = self.running().get(&entry.name).cloned().ok_or(Refusal::NotReady)?;
         // An ended broadcast's stream is turned on again by its publisher, and counts again.
         let seat = self.seat(&entry.name, &entry.owner)?;
+        // One that comes back to its broadcast has been let in before.
+        if !listed(stream.status().state) {
+            let admitted = self.admit(&entry.name, &entry.source, &entry.ladder);
+            admitted.map_err(|e| Refusal::Other(format!("{CAPACITY_EXCEEDED}: {e}")))?;
+        }
         let id = ConnectionId(self.connections.fetch_add(1, Ordering::Relaxed) + 1);
         let (media_in, media) = mpsc::channel(MEDIA_MAX);
         let (cancel, cancelled) = watch::channel(None);
@@ -634,6 +693,16 @@ fn disabled(entry: &StreamEntry) -> Vec<Order> {
     let off = entry.qualities.iter().filter(|(_, choice)| choice.enabled == Some(false));
     let order = |id: &RenditionId| Order { rendition: id.clone(), on: false, lowered: Lowered::No };
     off.map(|(id, _)| order(id)).collect()
+}
+
+/// What a source will probably send.
+fn likely_picture(source: &SourceSpec) -> Picture {
+    match (source, TEST_PICTURE) {
+        (SourceSpec::Test, Source::Test { width, height, fps }) => {
+            Picture { width, height, fps: Some(fps), ..cost::LIKELY_PICTURE }
+        }
+        _ => cost::LIKELY_PICTURE,
+    }
 }
 
 /// Whether a stream is listed for viewers.

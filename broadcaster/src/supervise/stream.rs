@@ -10,6 +10,7 @@ use common::id::StreamName;
 use common::playlist::date_time;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use super::cause::Cause;
 use super::child::{Child, ChildEvent, Workers};
@@ -219,7 +220,13 @@ impl StreamTask {
     }
 
     /// Runs until the broadcaster goes down or nobody asks any more.
-    pub async fn run(mut self) {
+    pub async fn run(self) {
+        // Filters of the log go by the fields of spans.
+        let span = tracing::info_span!("task", stream = %self.spec.name);
+        self.attend().instrument(span).await;
+    }
+
+    async fn attend(mut self) {
         self.carry_out();
         self.publish_info();
         while !self.finished {
@@ -392,6 +399,10 @@ impl StreamTask {
             }
             Report::Withdrawn(withdrawn) => {
                 if self.machine.has_session(worker) {
+                    let made = &self.status.borrow().renditions;
+                    let made = made.get(usize::from(withdrawn.rendition)).map(|r| r.id.to_string());
+                    tracing::info_span!("rendition", rendition = made)
+                        .in_scope(|| tracing::info!("{}", withdrawn.note));
                     self.feed.withdraw(withdrawn.rendition);
                     if withdrawn.failed {
                         self.note(withdrawn.note.clone());

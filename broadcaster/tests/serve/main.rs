@@ -4,3 +4,4 @@
 mod limits;
 mod rig;
 mod shutdown;
+mod systemd;

@@ -4,12 +4,14 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use common::rendition::{Ladder, NamedLadder};
+use common::rendition::{NamedLadder, RungChoice};
 
 use super::*;
 use crate::config::Settings;
-use crate::resource::limits::StreamLimits;
+use crate::resource::limits::{LimitsChange, StreamLimits};
 use crate::store::spool::SpoolThread;
+use crate::worker::encoder::Effort;
+use crate::worker::ladder::TrialPoint;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -112,6 +114,53 @@ async fn a_stream_too_many_is_refused_in_the_same_words_by_the_api_and_by_rtmp()
     rig.registry.remove(&name("b1")).await.unwrap();
     rig.registry.start(&name("a2")).await.unwrap();
     assert_eq!(rig.state("a2"), State::Waiting);
+    rig.registry.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_stream_that_does_not_fit_beside_those_that_run_is_refused_with_numbers() {
+    let rig = Rig::new(9, 9);
+    let own = |name: &str, rung: &str| NewStream {
+        name: self::name(name),
+        title: None,
+        owner: None,
+        source: SourceSpec::Test,
+        ladder: Ladder::Rungs(vec![RungChoice::Preset(rung.to_owned())]),
+        repeat: false,
+        qualities: Default::default(),
+    };
+    let point = TrialPoint { preset: "720p".into(), effort: Effort::Superfast, realtime: 0.7 };
+    let trial = TrialResult { cores: 2, points: vec![point] };
+    rig.registry.trial.send_replace(Some(trial));
+    rig.registry.create(own("at-start", "720p")).await.unwrap();
+    rig.registry.create(own("at-start-too", "720p")).await.unwrap();
+    rig.registry.stop(&name("at-start-too")).await.unwrap();
+    // No figures of the machine: what is expected of those that run counts.
+    rig.registry.heed(Arc::default());
+    let refused = rig.registry.create(own("late", "720p")).await.unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "needs 1.5 cores, 0.5 of 2.0 are free: stop a stream or choose a smaller ladder"
+    );
+    assert!(rig.registry.get(&name("late")).is_err(), "nothing is made");
+    assert!(matches!(
+        rig.registry.start(&name("at-start-too")).await,
+        Err(RegistryError::Capacity(_))
+    ));
+    rig.registry.start(&name("at-start")).await.unwrap();
+    assert_eq!(rig.registry.counts().capacity_refusals.get(), 2);
+
+    let mut pushed = own("pushed", "720p");
+    pushed.source = SourceSpec::Rtmp;
+    let key = rig.registry.create(pushed).await.unwrap();
+    let refused = rig.publish(&key).await.unwrap_err().to_string();
+    assert!(refused.contains("CAPACITY_EXCEEDED: needs"), "{refused}");
+    let passing = rig.add("passing", "a").await.unwrap();
+    assert!(rig.publish(&passing).await.is_ok(), "it costs next to nothing");
+
+    let change = LimitsChange { admission: Some(false), ..LimitsChange::default() };
+    rig.registry.limits().change(&change).unwrap();
+    rig.registry.create(own("late", "720p")).await.unwrap();
     rig.registry.shut_down().await;
 }
 

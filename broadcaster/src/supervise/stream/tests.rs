@@ -593,6 +593,40 @@ async fn a_worker_that_never_ends_its_drain_delays_a_shutdown_by_a_bound() {
     rig.ends().await;
 }
 
+/// What a log with that filter says of a stream that goes on the air.
+async fn logged(filter: &str) -> String {
+    #[derive(Clone, Default)]
+    struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+    impl io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let (log, filter) = (Log::default(), filter.parse::<tracing_subscriber::EnvFilter>().unwrap());
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(move || writer.clone())
+        .with_ansi(false)
+        .finish();
+    let _logs = tracing::subscriber::set_default(subscriber);
+    let (rig, _encoder, _worker) = Rig::on_air().await;
+    drop(rig);
+    String::from_utf8(log.0.lock().unwrap().clone()).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_filter_by_stream_shows_more_of_that_stream_and_nothing_of_others() {
+    let of_it = logged("warn,[{stream=show}]=debug").await;
+    assert!(of_it.contains("DEBUG") && of_it.contains("BeginSession"), "{of_it}");
+    assert_eq!(logged("warn,[{stream=other}]=debug").await, "");
+    assert_eq!(logged("warn").await, "");
+}
+
 #[tokio::test(start_paused = true)]
 async fn viewers_of_a_stream_that_is_on_are_told_that_the_broadcaster_restarts() {
     let (rig, _encoder, worker) = Rig::on_air().await;
