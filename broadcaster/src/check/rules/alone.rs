@@ -33,6 +33,7 @@ impl Engine {
         if let Some(before) = before
             && now.media_sequence > before.media_sequence
             && !now.ended
+            && !self.renditions.get(name).is_some_and(|r| r.was_away)
         {
             let left: u64 = now.segments.iter().map(|s| s.duration_us).sum();
             if left < 3 * now.target_us {
