@@ -94,7 +94,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         }
         None => None,
     };
-    let finder = encoders::finder(program.clone(), data);
+    let finder = encoders::finder(program.clone(), &config);
     let encoders = finder.for_workers(config.encoders).await;
     let registry = Registry::open(
         config.clone(),

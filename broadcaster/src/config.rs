@@ -121,6 +121,10 @@ pub struct Settings {
     /// Draw each rendition's number into its pictures, for tests
     #[arg(long, hide = true)]
     pub mark_renditions: bool,
+    /// Where this machine describes its devices, for tests
+    #[arg(long, hide = true, value_name = "DIR")]
+    #[serde(skip)]
+    pub machine_root: Option<PathBuf>,
     /// Encode with hardware where it works [default: true]
     #[arg(
         long,
@@ -196,6 +200,8 @@ pub struct Config {
     pub connections_per_address_max: usize,
     /// Whether each rendition's number is drawn into its pictures.
     pub mark_renditions: bool,
+    /// Where this machine describes its devices.
+    pub machine_root: PathBuf,
     /// What encodes.
     pub encoders: Preference,
 }
@@ -282,6 +288,7 @@ impl Settings {
                 .connections_per_address_max
                 .or(file.connections_per_address_max),
             mark_renditions: self.mark_renditions || file.mark_renditions,
+            machine_root: self.machine_root,
             prefer_hardware_encoding: self
                 .prefer_hardware_encoding
                 .or(file.prefer_hardware_encoding),
@@ -354,6 +361,7 @@ impl Settings {
             connections_max: self.connections_max.unwrap_or(20_000),
             connections_per_address_max: self.connections_per_address_max.unwrap_or(512),
             mark_renditions: self.mark_renditions,
+            machine_root: self.machine_root.unwrap_or_else(|| "/".into()),
             encoders: Preference {
                 hardware: self.prefer_hardware_encoding.unwrap_or(true),
                 fallback: self.hardware_encoder_fallback.unwrap_or(true),

@@ -112,7 +112,7 @@ fn gstreamer(findings: &mut Findings, config: &Config) {
 }
 
 fn video_encoders(findings: &mut Findings, config: &Config) {
-    let finder = encoders::finder(std::env::current_exe().unwrap_or_default(), &config.data);
+    let finder = encoders::finder(std::env::current_exe().unwrap_or_default(), config);
     let told = encoders::tell(&finder.kept(), config.encoders);
     let hardware = told.encoders.first().map(|proven| proven.element.as_str());
     let (tried, hopeful) = (!finder.kept().is_empty(), finder.devices.any_hardware());

@@ -16,6 +16,9 @@ pub const WINDOW_US_DEFAULT: u64 = 30_000_000;
 /// Longest window, in segments: a bound on memory should durations be tiny. Half an hour of 2 s.
 const SEGMENTS_MAX: usize = 900;
 
+/// Segments that tell how much an encoder makes now: 10 s of 2 s.
+const NEWEST_SEGMENTS: usize = 5;
+
 /// Session records kept: every session with a segment in the window, and no more than this.
 const SESSIONS_MAX: usize = 64;
 
@@ -367,12 +370,18 @@ impl RenditionWindow {
         self.peak_bps.max(listed.unwrap_or(0))
     }
 
-    /// Mean bitrate of this session, or of what is still listed where that is more, in bit/s: the
-    /// first segments of a session are no measure yet.
+    /// Mean bitrate of this session, or of what is listed or newest where that is more, in bit/s:
+    /// the first segments of a session are no measure yet, nor are those of an encoder that was too
+    /// slow for a while.
     pub fn mean_bps(&self) -> u64 {
-        let (bytes, duration_us) =
-            self.listed().fold((0, 0), |(bytes, us), s| (bytes + s.bytes, us + s.duration_us));
-        bitrate(self.mean.bytes, self.mean.duration_us).max(bitrate(bytes, duration_us))
+        let mean = |segments: &mut dyn Iterator<Item = &Segment>| {
+            let sum = segments.fold((0, 0), |(bytes, us), s| (bytes + s.bytes, us + s.duration_us));
+            bitrate(sum.0, sum.1)
+        };
+        let newest = self.listed().count().saturating_sub(NEWEST_SEGMENTS);
+        bitrate(self.mean.bytes, self.mean.duration_us)
+            .max(mean(&mut self.listed()))
+            .max(mean(&mut self.listed().skip(newest)))
     }
 
     /// Highest bitrate of a run of segments that ends with this one and is 0.5 to 1.5 times as

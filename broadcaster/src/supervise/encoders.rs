@@ -16,6 +16,7 @@ use tokio::process::Command;
 use tokio::time::Instant;
 
 use super::devices::{Device, Devices};
+use crate::config::Config;
 use crate::streams::file::write_atomically;
 use crate::worker::encoder::attempt::{Listed, SPEED_MIN};
 use crate::worker::encoder::choice::ProvenEncoder;
@@ -316,12 +317,12 @@ fn log(known: &Known) {
     }
 }
 
-/// Where a data folder has them.
-pub fn finder(program: PathBuf, data: &Path) -> Finder {
+/// What finds them as these settings say.
+pub fn finder(program: PathBuf, config: &Config) -> Finder {
     Finder {
         program,
-        data: data.to_owned(),
-        devices: Devices::default(),
+        data: config.data.clone(),
+        devices: Devices::under(&config.machine_root),
         patience: HARDWARE_PATIENCE,
     }
 }

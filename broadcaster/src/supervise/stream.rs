@@ -414,6 +414,12 @@ impl StreamTask {
                     self.publish_info();
                 }
             }
+            Report::Noted(note) => {
+                if self.machine.has_session(worker) {
+                    tracing::warn!(stream = %self.spec.name, "{note}");
+                    self.note(note);
+                }
+            }
             Report::Changed(changed) => {
                 if self.machine.has_session(worker) {
                     self.handle_changed(&changed);

@@ -142,6 +142,8 @@ pub enum Report {
     /// sent; the first part of every rendition after it follows a discontinuity. JSON header, then
     /// the init segments in the same order.
     Changed(Changed),
+    /// A decision after [`Report::Ready`] that is worth telling the operator. JSON.
+    Noted(String),
     /// Why this worker is about to exit, in words for the operator. JSON.
     Failed(Failed),
     /// A picture of the source as a JPEG, about every 10 s: the stream's poster. Never comes from
@@ -336,6 +338,7 @@ const DRAINED: u8 = 0x85;
 const WITHDRAWN: u8 = 0x86;
 const THUMB: u8 = 0x87;
 const CHANGED: u8 = 0x88;
+const NOTED: u8 = 0x89;
 
 const FRAME_HEADER: usize = 18;
 const PART_HEADER: usize = 18;
@@ -470,6 +473,7 @@ impl Report {
             THUMB if body.is_empty() => Err(IpcError::Length { kind, len: 0 }),
             THUMB => Ok(Self::Thumb(body)),
             WITHDRAWN => Ok(Self::Withdrawn(serde_json::from_slice(&body)?)),
+            NOTED => Ok(Self::Noted(serde_json::from_slice(&body)?)),
             other => Err(IpcError::Kind(other)),
         }
     }
@@ -490,6 +494,7 @@ impl Report {
             }
             Self::Status(status) => put_json(out, STATUS, status),
             Self::Withdrawn(withdrawn) => put_json(out, WITHDRAWN, withdrawn),
+            Self::Noted(note) => put_json(out, NOTED, note),
             Self::Failed(failed) => put_json(out, FAILED, failed),
             Self::Thumb(jpeg) => {
                 put_head(out, THUMB, jpeg.len());

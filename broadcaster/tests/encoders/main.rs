@@ -8,6 +8,15 @@
 
 #[path = "../../src/worker/encoder/fakes.rs"]
 mod fakes;
+#[allow(dead_code, reason = "other tests use the rest of it")]
+#[path = "../combinations/pictures.rs"]
+mod pictures;
+#[path = "../combinations/playlists.rs"]
+mod playlists;
+#[allow(dead_code, clippy::unwrap_used, reason = "other tests use the rest of it")]
+#[path = "../serve/rig.rs"]
+mod rig;
+mod running;
 
 use std::fs;
 use std::future::Future;
@@ -27,8 +36,11 @@ use broadcaster::worker::encoder::choice::{ProvenEncoder, RungLoad, assign};
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    if args.first().is_some_and(|arg| arg == "worker") {
-        return work(&args[1..]);
+    match args.first().map(String::as_str) {
+        Some("worker") => return work(&args[1..]),
+        // The broadcaster, whose workers are this program.
+        Some("serve") => return broadcaster::cli::main(),
+        _ => {}
     }
     let wanted = |name: &str| {
         let mut filters = args.iter().filter(|arg| !arg.starts_with('-')).peekable();
@@ -63,7 +75,7 @@ fn work(args: &[String]) -> ExitCode {
 
 type Test = fn() -> Pin<Box<dyn Future<Output = ()>>>;
 
-const TESTS: [(&str, Test); 8] = [
+const TESTS: [(&str, Test); 12] = [
     ("each_fault_falls_to_the_next_encoder_with_its_reason", || {
         Box::pin(each_fault_falls_to_the_next_encoder_with_its_reason())
     }),
@@ -84,6 +96,18 @@ const TESTS: [(&str, Test); 8] = [
         Box::pin(all_encoders_are_shown_each_with_its_reason())
     }),
     ("x264_works_for_real", || Box::pin(x264_works_for_real())),
+    ("the_only_rung_goes_on_when_its_encoder_dies", || {
+        Box::pin(running::the_only_rung_goes_on_when_its_encoder_dies())
+    }),
+    ("one_of_several_rungs_goes_on_when_its_encoder_dies", || {
+        Box::pin(running::one_of_several_rungs_goes_on_when_its_encoder_dies())
+    }),
+    ("all_rungs_go_on_when_their_device_dies", || {
+        Box::pin(running::all_rungs_go_on_when_their_device_dies())
+    }),
+    ("an_encoder_that_hangs_is_replaced_within_a_second_and_costs_the_others_nothing", || {
+        Box::pin(running::an_encoder_that_hangs_is_replaced_within_a_second())
+    }),
 ];
 
 const DEFAULT: Preference = Preference { hardware: true, fallback: true };

@@ -35,8 +35,17 @@ pub(crate) struct Api {
 impl Broadcaster {
     /// Starts one in `data` and waits until it is up.
     pub(crate) fn start(data: &Path, change: impl FnOnce(&mut Command)) -> Self {
+        Self::start_program(Path::new(env!("CARGO_BIN_EXE_broadcaster")), data, change)
+    }
+
+    /// The same with another program, which is also its own worker.
+    pub(crate) fn start_program(
+        program: &Path,
+        data: &Path,
+        change: impl FnOnce(&mut Command),
+    ) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_broadcaster"));
+        let mut command = Command::new(program);
         let free = "127.0.0.1:0";
         command
             .args(["serve", "--http", free, "--admin", free, "--rtmp", free, "--data"])

@@ -229,6 +229,12 @@ impl Engine {
 
     /// Called when a new multivariant playlist has been read.
     pub(super) fn check_missing_reports(&mut self, at_ms: u64, asked_ms: u64) {
+        let listed: BTreeSet<String> =
+            self.renditions.iter().filter(|(_, r)| r.listed).map(|(name, _)| name.clone()).collect();
+        for rendition in self.renditions.values_mut() {
+            // One that left owes nobody a report; should it come back, the time counts anew.
+            rendition.report_missing_since_ms.retain(|other, _| listed.contains(other));
+        }
         let mut missing = Vec::new();
         for (name, rendition) in self.renditions.iter().filter(|(_, r)| r.listed) {
             for (other, since) in &rendition.report_missing_since_ms {

@@ -89,11 +89,23 @@ impl Engine {
             rendition.url.clone_from(&one.url);
             rendition.video = one.video;
         }
+        self.let_go_unlisted();
         self.lead = listed.iter().find(|l| l.video).map(|l| l.name.clone());
         self.master = Some(master);
         self.check_missing_reports(at_ms, asked_ms);
         self.check_media_attributes(at_ms);
         Some(listed)
+    }
+
+    /// What is no longer listed may end, and come back with a window that begins anew. Others need
+    /// not have spoken of it meanwhile.
+    fn let_go_unlisted(&mut self) {
+        let unlisted: Vec<String> =
+            self.renditions.iter().filter(|(_, r)| !r.listed).map(|(n, _)| n.clone()).collect();
+        for rendition in self.renditions.values_mut() {
+            rendition.was_away |= !rendition.listed;
+            rendition.report_missing_since_ms.retain(|other, _| !unlisted.contains(other));
+        }
     }
 
     /// A lone media playlist is checked, without a multivariant one.

@@ -123,8 +123,8 @@ struct Rendition {
     video: bool,
     /// Whether the last multivariant playlist lists it.
     listed: bool,
-    /// Whether it has left since its newest playlist.
-    away: bool,
+    /// Whether it was not listed at some time since its last playlist.
+    was_away: bool,
     playlist: Option<MediaPlaylist>,
     /// The last few versions, for delta updates that arrive beside them.
     versions: VecDeque<MediaPlaylist>,
@@ -222,6 +222,7 @@ impl Engine {
         let news = self.follow(at_ms, name, before.as_ref(), &playlist, wall_us);
         self.compare(at_ms, name, before.as_ref(), &playlist);
         let rendition = self.renditions.entry(name.to_owned()).or_default();
+        rendition.was_away = false;
         rendition.playlist = Some(playlist.clone());
         rendition.changed_ms = at_ms;
         rendition.versions.push_back(playlist);

@@ -21,7 +21,7 @@ pub(crate) enum Fault {
     Open,
     /// Opening it never ends.
     OpenHangs,
-    /// It never gives anything.
+    /// It gives no more after as many frames as [`HANGS_AFTER`] says.
     Hangs,
     /// It kills its process.
     Crashes,
@@ -48,6 +48,12 @@ pub(crate) enum Fault {
 /// Frames that a [`Fault::Dies`] makes before it fails.
 pub(crate) static DIES_AFTER: AtomicU32 = AtomicU32::new(45);
 
+/// Frames that a [`Fault::Hangs`] makes before it hangs.
+pub(crate) static HANGS_AFTER: AtomicU32 = AtomicU32::new(0);
+
+/// Lines of the pictures at which a fault with a number of frames shows; 0 for all.
+pub(crate) static ONLY_LINES: AtomicU32 = AtomicU32::new(0);
+
 /// How many [`Fault::TwoSessions`] are open.
 static OPEN: AtomicU32 = AtomicU32::new(0);
 
@@ -69,9 +75,18 @@ pub(crate) const FAULTS: [(&str, Fault); 14] = [
     ("dies", Fault::Dies),
 ];
 
-/// Registers fakes as a text such as `nvh264enc=hangs,vah264enc=none` says.
+/// Registers fakes as a text such as `nvh264enc=hangs,vah264enc=none` says. `dies@150` and
+/// `hangs@150` give that many frames first, `dies@150/180` does so with pictures of 180 lines only.
 pub(crate) fn register_all(text: &str) {
     for (element, fault) in text.split(',').filter_map(|pair| pair.split_once('=')) {
+        let (fault, after) = fault.split_once('@').map_or((fault, None), |(f, n)| (f, Some(n)));
+        if let Some(after) = after {
+            let (frames, lines) = after.split_once('/').unwrap_or((after, "0"));
+            let frames = frames.parse().expect("a number of frames");
+            DIES_AFTER.store(frames, Ordering::SeqCst);
+            HANGS_AFTER.store(frames, Ordering::SeqCst);
+            ONLY_LINES.store(lines.parse().expect("a number of lines"), Ordering::SeqCst);
+        }
         let (_, fault) = FAULTS.iter().find(|(name, _)| *name == fault).expect("a known fault");
         register(element, *fault);
     }
@@ -276,12 +291,16 @@ fn spoil(
     match &info.data {
         Some(gst::PadProbeData::Buffer(_)) => {
             let n = count.fetch_add(1, Ordering::SeqCst);
+            let only = ONLY_LINES.load(Ordering::SeqCst);
+            let shows = |after: &AtomicU32| {
+                goes_in && n >= after.load(Ordering::SeqCst) && (only == 0 || lines(pad) == only)
+            };
             match fault {
-                Fault::Hangs if goes_in => sleep_for_ever(),
+                Fault::Hangs if shows(&HANGS_AFTER) => sleep_for_ever(),
                 Fault::Crashes if goes_in => std::process::abort(),
                 Fault::Slow if goes_in => std::thread::sleep(Duration::from_millis(250)),
                 Fault::LateIdr if !goes_in && n == 0 => return gst::PadProbeReturn::Handled,
-                Fault::Dies if goes_in && n >= DIES_AFTER.load(Ordering::SeqCst) => {
+                Fault::Dies if shows(&DIES_AFTER) => {
                     gst::element_error!(element, gst::StreamError::Encode, ["the device is gone"]);
                     info.flow_res = Err(gst::FlowError::Error);
                     return gst::PadProbeReturn::Handled;
@@ -303,6 +322,13 @@ fn spoil(
         _ => {}
     }
     gst::PadProbeReturn::Ok
+}
+
+/// Lines of the pictures that pass a pad.
+fn lines(pad: &gst::Pad) -> u32 {
+    let caps = pad.current_caps();
+    let height = caps.and_then(|caps| caps.structure(0)?.get::<i32>("height").ok());
+    height.map_or(0, |height| height as u32)
 }
 
 fn sleep_for_ever() -> ! {

@@ -138,10 +138,11 @@ impl Session {
                 After::Nothing => return Err(failed),
             };
             tracing::warn!(rendition = %id, "{note}");
-            if others && self.ready_sent {
-                self.withdraw(output, note, true, emit);
-            } else {
-                self.notes.push(note);
+            match (self.ready_sent, others) {
+                (true, true) => self.withdraw(output, note, true, emit),
+                // Withdrawn it would leave nothing to list until the next encoder is there.
+                (true, false) => self.report(Report::Noted(note), emit),
+                (false, _) => self.notes.push(note),
             }
         }
         Ok(())
@@ -179,6 +180,7 @@ impl Session {
         let fps = self.rungs.fps(i);
         let Some(rendition) = self.renditions.get_mut(i) else { return Ok(()) };
         let before = rendition.made.init.clone();
+        let by = rendition.made.encoder.clone();
         if !before.is_empty() && !self.rungs.has(i) {
             return Ok(());
         }
@@ -190,7 +192,9 @@ impl Session {
             rendition.made.fps = fps;
         }
         if let Some(barrier) = &mut self.barrier {
-            barrier.handle_config(i, rendition.made.init != before);
+            // Another encoder is another sequence, even where both describe themselves alike.
+            let differs = rendition.made.init != before || rendition.made.encoder != by;
+            barrier.handle_config(i, differs);
         }
         Ok(())
     }

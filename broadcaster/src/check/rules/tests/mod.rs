@@ -222,6 +222,49 @@ fn a_report_that_the_first_look_finds_a_part_behind_breaks_no_rule() {
     assert_eq!(engine.take_findings(), []);
 }
 
+/// A quality goes between two looks at the multivariant playlist and is back with one segment;
+/// whether the multivariant playlist says so.
+fn told_with_a_quality_that_goes(says_so: bool) -> Vec<Finding> {
+    let (mut engine, mut story) = (Engine::new(Limits::default()), Story::new());
+    let gone = |step: usize| (63..84).contains(&step);
+    story.connect();
+    for step in 1..=100 {
+        story.step();
+        let at_ms = step as u64 * 500;
+        let asked = Asked { position: None, sent_ms: at_ms };
+        for name in NAMES.into_iter().filter(|name| *name != "480p" || !gone(step)) {
+            let mut told = story.clone();
+            if name == "480p" && step >= 84 {
+                told.told.retain(|t| t.msn >= 100 + 83 / 4);
+            }
+            let mut text = told.playlist(name, false);
+            if gone(step) {
+                let others = text.lines().filter(|l| !l.contains("/480p/media.m3u8"));
+                text = others.map(|l| format!("{l}\n")).collect();
+            }
+            engine.handle_playlist(at_ms, name, asked, Some(story.now_us + 50_000), &text);
+        }
+        if step % 10 == 1 {
+            let mut master = testing::master();
+            if gone(step) && says_so {
+                let kept = master.split_inclusive("media.m3u8\n").filter(|v| !v.contains("480p/"));
+                master = kept.collect();
+            }
+            engine.handle_master(at_ms + 20, at_ms + 10, &format!("{BASE}master.m3u8"), &master);
+        }
+    }
+    engine.take_findings()
+}
+
+#[test]
+fn a_quality_may_leave_the_master_playlist_and_come_back_with_a_new_window() {
+    let found = told_with_a_quality_that_goes(true);
+    assert_eq!(found, [], "{found:#?}");
+    let found: Vec<Rule> = told_with_a_quality_that_goes(false).iter().map(|f| f.rule).collect();
+    assert!(found.contains(&Rule::RenditionReportMissing), "{found:?}");
+    assert!(found.contains(&Rule::WindowTooShort), "{found:?}");
+}
+
 /// Segment 110 has a part of 0.3 s, after which comes a frame of `next_us`.
 fn told_with_a_short_part(next_us: u64) -> Tamper {
     Tamper {
