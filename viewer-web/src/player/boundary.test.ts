@@ -39,4 +39,9 @@ describe('Boundary', () => {
   it('is after a segment whose parts are no longer listed', () => {
     expect(after(3, 1).isAt({ endSn: 8, parts })).toBe(true);
   });
+
+  it('has all that is listed once the newest part of its segment is loaded', () => {
+    expect(after(9, 0).hasAllListed(parts)).toBe(true);
+    expect(after(8, 2).hasAllListed(parts)).toBe(false);
+  });
 });

@@ -25,6 +25,11 @@ export class Boundary {
     this.#last = null;
   }
 
+  /** Whether the newest segment begun was loaded as far as it is listed: no more of it may come. */
+  hasAllListed(parts: ListedSegments['parts']): boolean {
+    return this.isAt({ endSn: Infinity, parts });
+  }
+
   /** Whether what comes next is the start of a segment. */
   isAt({ endSn, parts }: ListedSegments): boolean {
     const last = this.#last;
