@@ -13,7 +13,7 @@ import { chromium } from 'playwright-core';
 import { readBlockCode } from './blockcode.mjs';
 
 const HERE = import.meta.dirname;
-const BINARY = process.env.SHOAL_BIN ?? resolve(HERE, '../../target/debug/broadcaster');
+export const BINARY = process.env.SHOAL_BIN ?? resolve(HERE, '../../target/debug/broadcaster');
 const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';
 const ADMIN_TOKEN = 'e2e-token-that-is-long-enough-for-anyone';
 

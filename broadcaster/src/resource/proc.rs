@@ -31,7 +31,10 @@ pub fn cpu_times(stat: &str) -> Option<CpuTimes> {
         line.strip_prefix("cpu").is_some_and(|n| n.starts_with(|c: char| c.is_ascii_digit()))
     };
     let cpus = stat.lines().filter(numbered).count() as u32;
-    let busy_ticks = all_ticks.saturating_sub(idle).saturating_sub(iowait);
+    // Who is nice steps aside when we want the processor: a backup must not cost a quality.
+    let nice = *ticks.get(1)?;
+    let free = idle.saturating_add(iowait).saturating_add(nice);
+    let busy_ticks = all_ticks.saturating_sub(free);
     Some(CpuTimes { busy_ticks, all_ticks, cpus: cpus.max(1) })
 }
 
@@ -67,9 +70,9 @@ mod tests {
                         cpu1 50 5 25 400 20 0 0 0 0 0\nintr 1 2 3\nctxt 4\n";
 
     #[test]
-    fn waiting_for_the_disk_is_not_being_busy() {
+    fn waiting_for_the_disk_and_being_nice_is_not_being_busy() {
         let times = cpu_times(STAT).expect("a reading");
-        assert_eq!(times, CpuTimes { busy_ticks: 150, all_ticks: 1000, cpus: 2 });
+        assert_eq!(times, CpuTimes { busy_ticks: 145, all_ticks: 1000, cpus: 2 });
     }
 
     #[test]

@@ -399,9 +399,10 @@ impl StreamTask {
             }
             Report::Withdrawn(withdrawn) => {
                 if self.machine.has_session(worker) {
-                    let made = &self.status.borrow().renditions;
-                    let made = made.get(usize::from(withdrawn.rendition)).map(|r| r.id.to_string());
-                    tracing::info_span!("rendition", rendition = made)
+                    // The guard must be gone before the status is changed.
+                    let place = usize::from(withdrawn.rendition);
+                    let id = self.status.borrow().renditions.get(place).map(|r| r.id.to_string());
+                    tracing::info_span!("rendition", rendition = id)
                         .in_scope(|| tracing::info!("{}", withdrawn.note));
                     self.feed.withdraw(withdrawn.rendition);
                     if withdrawn.failed {

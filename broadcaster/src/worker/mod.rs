@@ -13,6 +13,7 @@ pub mod encoder;
 pub mod h264;
 pub mod ipc;
 pub mod ladder;
+mod leak;
 pub mod mux;
 pub mod pipeline;
 pub mod rendition;
@@ -115,6 +116,7 @@ fn serve() -> anyhow::Result<()> {
     let mut input = BytesMut::new();
     let start = read_start(&mut socket, &mut input)?;
     tracing::info!(stream = start.stream, source = ?start.source, "worker starts");
+    leak::begin(&start.stream);
     let (sender, events) = sync_channel(EVENTS_MAX);
     let reader = socket.try_clone().context("cannot read and write at once")?;
     let commands = sender.clone();

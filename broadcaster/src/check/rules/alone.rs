@@ -30,9 +30,12 @@ impl Engine {
         if now.part_target_us.is_some() && !now.ended {
             self.check_parts_listed(at_ms, name, now);
         }
+        // One that left the multivariant playlist and came back begins anew.
+        let returned = std::mem::take(&mut self.rendition(name).away);
         if let Some(before) = before
             && now.media_sequence > before.media_sequence
             && !now.ended
+            && !returned
         {
             let left: u64 = now.segments.iter().map(|s| s.duration_us).sum();
             if left < 3 * now.target_us {

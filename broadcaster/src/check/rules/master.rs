@@ -203,9 +203,11 @@ impl Engine {
                 let detail = format!("RESOLUTION is {w}x{h}, the media's {width}x{height}");
                 mismatches.push((Rule::ResolutionWrong, own.clone(), detail));
             }
-            if let (Some(said), Some(measured)) = (variant.frame_rate_milli, media.frame_rate_milli)
-                // FRAME-RATE is a maximum: a source may drop frames, but half would be wrong.
-                && (measured * 100 > said * 102 || measured * 2 < said)
+            if let (Some(said), Some((measured, long))) =
+                (variant.frame_rate_milli, media.frame_rate_milli())
+                // FRAME-RATE is a maximum: frames may be missing for a while, but half of them all
+                // the time would be wrong.
+                && (measured * 100 > said * 102 || (long && measured * 2 < said))
             {
                 let rate = |milli: u64| format!("{:.3}", milli as f64 / 1000.0);
                 let detail = format!("FRAME-RATE is {}, measured {}", rate(said), rate(measured));

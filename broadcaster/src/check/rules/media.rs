@@ -1,6 +1,6 @@
 //! The bytes themselves: what segments and parts hold against what the playlist says of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
@@ -10,11 +10,16 @@ use crate::check::catalog::Rule;
 use crate::check::mp4::{Fragments, Init, TrackKind, read_fragments, read_init};
 use crate::check::parse::{Position, Resource};
 
+/// Segments whose frame rate is remembered: 15 s of them are what a machine may take to find out
+/// that it cannot make every frame.
+const RATES_MAX: usize = 8;
+
 /// What was measured of a rendition's media.
 #[derive(Debug, Default)]
 pub(super) struct Media {
     pub(super) frame_us: Option<u64>,
-    pub(super) frame_rate_milli: Option<u64>,
+    /// Frames per 1000 s of the latest segments, at most [`RATES_MAX`].
+    frame_rates: VecDeque<u64>,
     pub(super) newest_init: Option<Init>,
     pub(super) sizes: master::Sizes,
     /// Digest of what each resource answered.
@@ -46,6 +51,15 @@ const RATE_US_MIN: i64 = 900_000;
 
 /// Short parts that wait to be judged: a server that makes only such is told of these.
 const SHORT_MAX: usize = 1_000;
+
+impl Media {
+    /// Highest frame rate lately, in frames per 1000 s, and whether that was long enough to say
+    /// that there are no higher ones.
+    pub(super) fn frame_rate_milli(&self) -> Option<(u64, bool)> {
+        let highest = self.frame_rates.iter().max()?;
+        Some((*highest, self.frame_rates.len() >= RATES_MAX))
+    }
+}
 
 impl Media {
     pub(super) fn add_short(&mut self, short: Short) {
@@ -228,7 +242,10 @@ impl Engine {
         let length = media.us(media.duration.cast_signed());
         if video && length >= RATE_US_MIN && media.unbroken {
             let rate = u64::from(media.samples) * 1_000_000_000 / length.unsigned_abs().max(1);
-            own.frame_rate_milli = Some(rate);
+            own.frame_rates.push_back(rate);
+            if own.frame_rates.len() > RATES_MAX {
+                own.frame_rates.pop_front();
+            }
         }
         let start_us = media.us(media.start_presentation);
         self.learn_start(at_ms, name, msn, start_us);

@@ -123,6 +123,8 @@ struct Rendition {
     video: bool,
     /// Whether the last multivariant playlist lists it.
     listed: bool,
+    /// Whether it has left since its newest playlist.
+    away: bool,
     playlist: Option<MediaPlaylist>,
     /// The last few versions, for delta updates that arrive beside them.
     versions: VecDeque<MediaPlaylist>,

@@ -95,6 +95,8 @@ impl Engine {
         // A rendition that left the multivariant playlist may be gone.
         if !gone || self.renditions.get(name).is_some_and(|r| r.listed) {
             self.suspect(at_ms, rule, name, detail);
+        } else {
+            self.rendition(name).away = true;
         }
     }
 
