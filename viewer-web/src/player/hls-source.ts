@@ -23,7 +23,7 @@ const EMERGENCY_S = 0.5;
 const TURN_MS = 200;
 
 /** A quality that is gone is left after this long even in the middle of a segment, in milliseconds. */
-const LEAVE_MAX_MS = 800;
+const LEAVE_MAX_MS = 1_000;
 
 /** What to open, and how. */
 export interface HlsSourceOptions {
@@ -51,6 +51,10 @@ export class HlsSource implements Source {
   #wanted: number | null = null;
   /** Since when the level that is being loaded is gone; null while it is there. */
   #goneSinceMs: number | null = null;
+  /** Whether what was loaded is in the buffer: until then a change of level would lose it. */
+  #settled = true;
+  /** The segment that is known to be there in another level, to go on with from a level that is gone. */
+  #begun: { level: number; sn: number } | null = null;
   #playing = -1;
   #shown: string | null = null;
   #session: number | null = null;
@@ -160,6 +164,12 @@ export class HlsSource implements Source {
       const type: string = frag.type;
       if (type !== 'main' || typeof frag.sn !== 'number') return;
       this.#boundary.handleLoaded(frag.sn, part?.index ?? null);
+      this.#settled = false;
+    });
+    hls.on(Events.FRAG_BUFFERED, (_event, { frag }) => {
+      const type: string = frag.type;
+      if (type !== 'main') return;
+      this.#settled = true;
       this.#turn();
     });
     hls.on(Events.ERROR, (_event, data) => {
@@ -232,12 +242,9 @@ export class HlsSource implements Source {
       return false;
     }
     this.#goneSinceMs ??= nowMs;
-    const parts = partsOf(gone);
-    const hasAll = parts === null || this.#boundary.hasAllListed(parts);
-    const hurry = this.#bufferS < EMERGENCY_S || nowMs - this.#goneSinceMs > LEAVE_MAX_MS;
     const target = this.#levelOf(this.#offer.insteadOf(idOf(gone)));
-    // What is listed can still be loaded; what follows is the start of a segment then.
-    if (target === -1 || !(hasAll || hurry)) return true;
+    const hurry = this.#bufferS < EMERGENCY_S || nowMs - this.#goneSinceMs > LEAVE_MAX_MS;
+    if (target === -1 || !(hurry || this.#mayLeave(gone, target))) return true;
     this.#goneSinceMs = null;
     if (this.#pinned === null) {
       hls.nextLoadLevel = target;
@@ -246,6 +253,25 @@ export class HlsSource implements Source {
       this.#aim();
     }
     return true;
+  }
+
+  /** Whether all that is listed is loaded, and the segment that follows has begun in the other level. */
+  #mayLeave(gone: Level, index: number): boolean {
+    const parts = partsOf(gone);
+    const sn = this.#boundary.nextSn;
+    if (!parts || sn === null) return true;
+    if (!this.#settled || !this.#boundary.hasAllListed(parts)) return false;
+    if (this.#begun?.level === index && this.#begun.sn === sn) return true;
+    const level = this.#hls.levels[index];
+    if (!level) return true;
+    const url = new URL(level.uri, location.href);
+    url.searchParams.set('_HLS_msn', String(sn));
+    url.searchParams.set('_HLS_part', '0');
+    this.#asker.ask(url.href, (answer) => {
+      if (answer === 'here') this.#begun = { level: index, sn };
+      this.#handleAnswer(idOf(level), answer);
+    });
+    return false;
   }
 
   /** The quality to show by hand: the picked one, or what comes next to it; null for automatic. */
@@ -268,7 +294,7 @@ export class HlsSource implements Source {
       // Far from the live edge nobody would see the change for long: replace what is buffered.
       this.#wanted = null;
       this.#hls.nextLevel = wanted;
-    } else if (wanted === -1 || this.#mayChange()) {
+    } else if (wanted === -1 || (this.#settled && this.#mayChange())) {
       this.#wanted = null;
       this.#hls.loadLevel = wanted;
     }
