@@ -23,7 +23,7 @@ const ADMIN_TOKEN = 'e2e-token-that-is-long-enough-for-anyone';
 
 /**
  * What the tests read of the API's answers; null after a DELETE.
- * @typedef {{ state: string, stream_key: string, session: number, worker: { pid: number } | null }} ApiStream
+ * @typedef {{ state: string, stream_key: string, session: number, worker: { pid: number } | null, renditions: { id: string, kind: string, state: string }[] }} ApiStream
  */
 
 /** Every process started here, for the case that a test dies before it stops them. */
@@ -135,7 +135,12 @@ export class Broadcaster {
         .concat(['--rtmp', `127.0.0.1:${rtmp}`, '--data', this.#data])
         .concat(this.#args),
       {
-        env: { ...process.env, SHOAL_ADMIN_TOKEN: ADMIN_TOKEN, SHOAL_ADMISSION: 'false', ...this.#env },
+        env: {
+          ...process.env,
+          SHOAL_ADMIN_TOKEN: ADMIN_TOKEN,
+          SHOAL_ADMISSION: 'false',
+          ...this.#env,
+        },
         stdio: ['ignore', 'pipe', 'pipe'],
       },
     );

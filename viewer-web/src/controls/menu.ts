@@ -6,6 +6,8 @@ export interface Choice {
   id: string;
   label: string;
   detail: string;
+  /** Shown, but not to be picked now. */
+  disabled?: boolean;
 }
 
 export interface Menu {
@@ -88,7 +90,7 @@ export function createMenu(name: string, image: IconName, onPick: (id: string) =
       shown = key;
       const focused = items().findIndex((item) => item === document.activeElement);
       list.replaceChildren(
-        ...choices.map(({ id, label, detail }) => {
+        ...choices.map(({ id, label, detail, disabled }) => {
           const item = h(
             'button',
             {
@@ -97,12 +99,15 @@ export function createMenu(name: string, image: IconName, onPick: (id: string) =
               tabindex: -1,
               'aria-checked': String(id === chosen),
               'data-id': id,
+              // Not the property: the keyboard must reach it to hear that it is there.
+              'aria-disabled': disabled === true && 'true',
             },
             icon('check'),
             h('span', {}, label),
             h('span', { class: 'menu-detail' }, detail),
           );
           item.addEventListener('click', () => {
+            if (disabled === true) return;
             onPick(id);
             leave();
           });

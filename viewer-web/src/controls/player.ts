@@ -2,12 +2,13 @@
 import './player.css';
 import { h, setText } from '../ui/dom';
 import { icon, setIcon, type IconName } from '../ui/icons';
+import type { Quality } from '../player/source';
 import { createViewer, type Viewer, type ViewerOptions, type ViewerState } from '../player/viewer';
 import { createHelp } from './help';
 import { createMenu, type Menu } from './menu';
 import { listenForShortcuts, type Action } from './shortcuts';
 import { createStatsPanel, type StatsPanel } from './stats-panel';
-import { bitrateLabel, messageFor, qualityLabel, type Message } from './words';
+import { bitrateLabel, messageFor, qualityLabel, qualityNotice, type Message } from './words';
 
 export interface PlayerOptions extends ViewerOptions {
   /** The stream's name, for messages. */
@@ -28,6 +29,8 @@ export interface Player {
 const IDLE_MS = 3_000;
 /** A stall or a start shorter than this shows nothing. */
 const SPINNER_AFTER_MS = 400;
+/** How long a passing note stays. */
+const TOAST_MS = 6_000;
 const VOLUME_KEY = 'shoal.volume';
 
 export function createPlayer(options: PlayerOptions): Player {
@@ -65,6 +68,8 @@ class ControlledPlayer implements Player {
   readonly #unmute = h('button', { type: 'button', class: 'unmute', hidden: true });
   readonly #spinner = h('div', { class: 'spinner', hidden: true, 'aria-hidden': 'true' });
   readonly #card = h('div', { class: 'card', hidden: true });
+  /** Heard through the announcer. */
+  readonly #toast = h('p', { class: 'toast', hidden: true, 'aria-hidden': 'true' });
   readonly #announcer = h('div', {
     class: 'visually-hidden',
     role: 'status',
@@ -77,7 +82,9 @@ class ControlledPlayer implements Player {
   #idleTimer: ReturnType<typeof setTimeout> | null = null;
   #spinnerTimer: ReturnType<typeof setTimeout> | null = null;
   #seeking = false;
+  #toastTimer: ReturnType<typeof setTimeout> | null = null;
   #shownMessage = '';
+  #shownQualities: readonly Quality[] = [];
 
   constructor(options: PlayerOptions) {
     this.#options = options;
@@ -117,6 +124,7 @@ class ControlledPlayer implements Player {
       this.#spinner,
       this.#card,
       this.#announcer,
+      this.#toast,
       this.#unmute,
       this.#controls,
       this.#panel.element,
@@ -133,6 +141,7 @@ class ControlledPlayer implements Player {
     this.#stop.abort();
     if (this.#idleTimer !== null) clearTimeout(this.#idleTimer);
     if (this.#spinnerTimer !== null) clearTimeout(this.#spinnerTimer);
+    if (this.#toastTimer !== null) clearTimeout(this.#toastTimer);
     this.viewer.destroy();
     this.element.remove();
   }
@@ -170,7 +179,7 @@ class ControlledPlayer implements Player {
     }
     on(this.element, 'pointerleave', () => this.#rest(600));
     this.viewer.on('state', (state) => this.#drawState(state));
-    this.viewer.on('qualities', () => this.#drawQualities());
+    this.viewer.on('qualities', (qualities) => this.#handleQualities(qualities));
     this.viewer.on('stats', () => this.#drawPosition());
     if (this.#options.shortcuts !== false) {
       listenForShortcuts((action) => {
@@ -358,6 +367,26 @@ class ControlledPlayer implements Player {
     if (!this.viewer.state.silenced && this.#options.muted !== true) rememberVolume(this.#video);
   }
 
+  #handleQualities(qualities: readonly Quality[]): void {
+    const notice = qualityNotice(this.#shownQualities, qualities, this.viewer.pinnedQuality);
+    // While the source is opened afresh there is nothing to choose from, which is no news.
+    if (qualities.length > 0) this.#shownQualities = qualities;
+    this.#drawQualities();
+    if (notice === null || qualities.length === 0) return;
+    this.#announce(notice.text);
+    // Who left the choice to the player sees that the picture goes on; more would only disturb.
+    if (notice.concerns === 'picked') this.#showToast(notice.text);
+  }
+
+  #showToast(text: string): void {
+    setText(this.#toast, text);
+    this.#toast.hidden = false;
+    if (this.#toastTimer !== null) clearTimeout(this.#toastTimer);
+    this.#toastTimer = setTimeout(() => {
+      this.#toast.hidden = true;
+    }, TOAST_MS);
+  }
+
   #drawQualities(): void {
     const { qualities, pinnedQuality } = this.viewer;
     const shown = this.viewer.stats().quality;
@@ -367,7 +396,8 @@ class ControlledPlayer implements Player {
         ...qualities.map((quality) => ({
           id: quality.id,
           label: qualityLabel(quality),
-          detail: bitrateLabel(quality.bitrate),
+          detail: quality.paused ? 'paused' : bitrateLabel(quality.bitrate),
+          disabled: quality.paused,
         })),
       ],
       pinnedQuality ?? 'auto',

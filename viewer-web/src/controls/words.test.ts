@@ -1,6 +1,14 @@
 import { describe, expect, it } from 'vitest';
+import type { Quality } from '../player/source';
 import type { ViewerState } from '../player/viewer';
-import { agoLabel, bitrateLabel, bytesLabel, messageFor, qualityLabel } from './words';
+import {
+  agoLabel,
+  bitrateLabel,
+  bytesLabel,
+  messageFor,
+  qualityLabel,
+  qualityNotice,
+} from './words';
 
 const playing: ViewerState = {
   phase: 'playing',
@@ -45,6 +53,36 @@ describe('messageFor', () => {
     const ended = { ...playing, phase: 'ended' as const };
     expect(messageFor({ ...ended, replayable: true }, 'demo')?.action).toBe('replay');
     expect(messageFor(ended, 'demo')?.action).toBe('all-streams');
+  });
+});
+
+describe('qualityNotice', () => {
+  const quality = (id: string, paused: boolean): Quality => ({
+    ...{ id, width: 0, height: parseInt(id), fps: 30, bitrate: 0 },
+    paused,
+  });
+  const all = [quality('720p', false), quality('480p', false)];
+  const one = [quality('720p', true), quality('480p', false)];
+
+  it('says what was paused and what is back, once', () => {
+    expect(qualityNotice(all, one, null)?.text).toBe('720p is paused.');
+    expect(qualityNotice(one, one, null)).toBeNull();
+    expect(qualityNotice(one, all, null)?.text).toBe('720p is back.');
+    const none = all.map(({ id }) => quality(id, true));
+    expect(qualityNotice(all, none, null)?.text).toBe('720p, 480p are paused.');
+  });
+
+  it('tells the one who picked it that it comes back by itself', () => {
+    const notice = qualityNotice(all, one, '720p');
+    expect(notice?.concerns).toBe('picked');
+    expect(notice?.text).toContain('comes back');
+    expect(qualityNotice(all, one, '480p')?.concerns).toBe('others');
+    expect(qualityNotice(one, all, '720p')?.concerns).toBe('picked');
+  });
+
+  it('says on arrival only what was asked for and is not there', () => {
+    expect(qualityNotice([], one, null)).toBeNull();
+    expect(qualityNotice([], one, '720p')?.concerns).toBe('picked');
   });
 });
 

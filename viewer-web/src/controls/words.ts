@@ -1,4 +1,5 @@
 /** What the player says about its state: pure, so that every state has words. */
+import type { Quality } from '../player/source';
 import type { ViewerState } from '../player/viewer';
 
 /** The card over the picture. */
@@ -101,6 +102,33 @@ function reconnecting(state: ViewerState): Message {
 export function qualityLabel(quality: { id: string; height: number; fps: number }): string {
   if (quality.id === 'source') return quality.height > 0 ? `Source · ${quality.height}p` : 'Source';
   return quality.id;
+}
+
+/** What the viewer is told when qualities were paused or came back; null when nothing changed. */
+export function qualityNotice(
+  before: readonly Quality[],
+  after: readonly Quality[],
+  pinned: string | null,
+): { text: string; concerns: 'picked' | 'others' } | null {
+  const wasPaused = (id: string): boolean => before.some((one) => one.id === id && one.paused);
+  const wasThere = (id: string): boolean => before.some((one) => one.id === id && !one.paused);
+  const paused = after.filter((one) => one.paused && !wasPaused(one.id));
+  const back = after.filter((one) => !one.paused && wasPaused(one.id));
+  // What is paused on arrival is news only to the one who asked for it.
+  const news = paused.filter(({ id }) => wasThere(id) || id === pinned);
+  if (news.length === 0 && back.length === 0) return null;
+  const picked = news.find(({ id }) => id === pinned);
+  if (picked) {
+    const text = `${qualityLabel(picked)} is paused. It comes back here as soon as it can.`;
+    return { text, concerns: 'picked' };
+  }
+  const isPickedBack = back.some(({ id }) => id === pinned);
+  const sentence = (some: readonly Quality[], end: string): string =>
+    some.length === 0
+      ? ''
+      : `${some.map(qualityLabel).join(', ')} ${some.length === 1 ? 'is' : 'are'} ${end}.`;
+  const text = [sentence(news, 'paused'), sentence(back, 'back')].filter(Boolean).join(' ');
+  return { text, concerns: isPickedBack ? 'picked' : 'others' };
 }
 
 /** A bit rate for people. */

@@ -28,6 +28,13 @@ describe('Boundary', () => {
     expect(after(7, null).isAt({ endSn: 8, parts })).toBe(true);
   });
 
+  it('is not yet there while the next segment is not listed', () => {
+    const soFar = parts.filter(({ sn }) => sn < 9);
+    expect(after(8, 3).isAt({ endSn: 8, parts: soFar })).toBe(false);
+    expect(after(8, 3).nextSn).toBe(9);
+    expect(after(8, null).nextSn).toBeNull();
+  });
+
   it('is not inside a segment', () => {
     expect(after(8, 2).isAt({ endSn: 8, parts })).toBe(false);
   });
@@ -38,5 +45,10 @@ describe('Boundary', () => {
 
   it('is after a segment whose parts are no longer listed', () => {
     expect(after(3, 1).isAt({ endSn: 8, parts })).toBe(true);
+  });
+
+  it('has all that is listed once the newest part of its segment is loaded', () => {
+    expect(after(9, 0).hasAllListed(parts)).toBe(true);
+    expect(after(8, 2).hasAllListed(parts)).toBe(false);
   });
 });

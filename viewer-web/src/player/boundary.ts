@@ -25,15 +25,28 @@ export class Boundary {
     this.#last = null;
   }
 
-  /** Whether what comes next is the start of a segment. */
+  /** The segment that the next change would begin with; null when it does not matter. */
+  get nextSn(): number | null {
+    const last = this.#last;
+    return typeof last?.part === 'number' ? last.sn + 1 : null;
+  }
+
+  /** Whether the newest segment begun was loaded as far as it is listed: no more of it may come. */
+  hasAllListed(parts: ListedSegments['parts']): boolean {
+    const last = this.#last;
+    if (typeof last?.part !== 'number') return true;
+    const indexes = parts.filter(({ sn }) => sn === last.sn).map(({ index }) => index);
+    return last.part >= Math.max(-1, ...indexes);
+  }
+
+  /**
+   * Whether what comes next is the start of a segment, and listed: without a next one to begin with,
+   * hls.js loads the last segment once more, over what is on screen.
+   */
   isAt({ endSn, parts }: ListedSegments): boolean {
     const last = this.#last;
     if (typeof last?.part !== 'number') return true;
-    if (last.sn > endSn) return false;
-    const lastPart = Math.max(
-      -1,
-      ...parts.filter(({ sn }) => sn === last.sn).map(({ index }) => index),
-    );
-    return last.part >= lastPart;
+    const goesOn = endSn > last.sn || parts.some(({ sn }) => sn > last.sn);
+    return last.sn <= endSn && goesOn && this.hasAllListed(parts);
   }
 }

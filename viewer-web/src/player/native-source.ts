@@ -41,6 +41,10 @@ export class NativeSource implements Source {
     // Not ours to choose here.
   }
 
+  setMade(): void {
+    // The browser finds out by itself.
+  }
+
   load(): void {
     this.#video.src = this.#url;
     this.#video.load();

@@ -1,11 +1,24 @@
 import { describe, expect, it } from 'vitest';
-import { renditionOf, sessionOf, streamOf } from './path';
+import { renditionOf, renditionsIn, sessionOf, streamOf } from './path';
 
 describe('addresses', () => {
   it('name the rendition of a playlist, with or without a query', () => {
     expect(renditionOf('http://host/live/demo/720p/media.m3u8')).toBe('720p');
     expect(renditionOf('/live/demo/low-500/media.m3u8?_HLS_msn=3')).toBe('low-500');
     expect(renditionOf('http://host/')).toBeNull();
+  });
+
+  it('name the renditions that a multivariant playlist lists', () => {
+    const master = [
+      '#EXTM3U',
+      '#EXT-X-MEDIA:TYPE=AUDIO,URI="audio/media.m3u8"',
+      '#EXT-X-STREAM-INF:BANDWIDTH=1',
+      '720p/media.m3u8',
+      '',
+      '#EXT-X-STREAM-INF:BANDWIDTH=1',
+      'https://host/live/demo/360p/media.m3u8\r',
+    ].join('\n');
+    expect(renditionsIn(master, '/live/demo/master.m3u8?x=1')).toEqual(['720p', '360p']);
   });
 
   it('name the session of media', () => {

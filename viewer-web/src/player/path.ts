@@ -15,3 +15,14 @@ export function sessionOf(mediaUrl: string): number | null {
 export function streamOf(pathname: string): string | null {
   return /^\/(?:watch|embed)\/([a-z0-9-]{1,64})\/?$/.exec(pathname)?.[1] ?? null;
 }
+
+/** The renditions that a multivariant playlist lists. */
+export function renditionsIn(master: string, masterUrl: string): string[] {
+  const lines = master.split('\n').map((line) => line.trim());
+  const addresses = lines.filter((line) => line !== '' && !line.startsWith('#'));
+  return addresses.flatMap((address) => {
+    // An address may stand alone, without the folder that it is in.
+    const folder = masterUrl.replace(/[^/]*(?:[?#].*)?$/, '');
+    return renditionOf(address.includes('://') ? address : folder + address) ?? [];
+  });
+}

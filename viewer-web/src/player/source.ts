@@ -13,6 +13,8 @@ export interface Quality {
   fps: number;
   /** Bits per second, its share of audio included; 0 when unknown. */
   bitrate: number;
+  /** The broadcaster does not make it for now; it may come back at any time. */
+  paused: boolean;
 }
 
 /** What a source tells its owner. */
@@ -25,6 +27,8 @@ export interface SourceEvents {
   onEndList(): void;
   /** The rendition on screen changed. */
   onQuality(id: string): void;
+  /** Some quality was paused, or is back. */
+  onOffer(): void;
   /** Media or init bytes came over HTTP; `ttfbMs` only where the answer did not have to wait. */
   onLoaded(bytes: number, ttfbMs: number | null): void;
   /** A request for media failed. */
@@ -39,8 +43,13 @@ export interface SourceEvents {
 export interface Source {
   /** What there is to choose from, best first. Empty when the source does not tell. */
   readonly qualities: readonly Quality[];
-  /** Pins a quality; null leaves the choice to the player. Ids that are not there count as null. */
+  /**
+   * Pins a quality; null leaves the choice to the player. While it cannot be had, the next lower one
+   * is shown; ids that mean nothing count as null.
+   */
   setQuality(id: string | null): void;
+  /** Tells which renditions `info.json` says are made now. */
+  setMade(ids: readonly string[]): void;
   /** Loads again from where the playhead is. */
   load(): void;
   /** Rebuilds decoder and buffers. */

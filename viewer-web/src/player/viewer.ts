@@ -11,6 +11,7 @@ import { canPlayNatively, NativeSource } from './native-source';
 import { Playback, type Command, type Fault, type Phase, type StreamState } from './playback';
 import { isRefilled, playbackRate, shouldJump } from './rate';
 import type { Quality, Source, SourceEvents } from './source';
+import { allQualities, isOutdated, videoIds } from './qualities';
 import { History, NO_PEERS, type ViewerStats } from './stats';
 
 export interface ViewerOptions {
@@ -152,6 +153,8 @@ class LiveViewer implements Viewer {
   #bytesHttp = 0;
   #sessionOnOpen: number | null = null;
   #sessionChanged = false;
+  /** The picked quality that the source was opened afresh for. */
+  #openedFor: string | null = null;
   #position = 0;
   #stillSinceMs: number | null = null;
   #refillUntilMs = 0;
@@ -202,13 +205,7 @@ class LiveViewer implements Viewer {
   }
 
   get qualities(): readonly Quality[] {
-    const listed = this.#source?.qualities ?? [];
-    if (listed.length === 0) return [];
-    // A quality that came back since the playlist was read can be picked all the same.
-    const others = (this.#info?.renditions ?? []).filter(
-      ({ id, kind }) => kind === 'video' && !listed.some((quality) => quality.id === id),
-    );
-    return [...listed, ...others].sort((a, b) => b.height - a.height || b.bitrate - a.bitrate);
+    return allQualities(this.#source?.qualities ?? [], this.#info, this.#pinned);
   }
 
   on<Name extends keyof ViewerEvents>(
@@ -241,12 +238,15 @@ class LiveViewer implements Viewer {
 
   setQuality(id: string | null): void {
     this.#pinned = id;
-    const listed = this.#source?.qualities ?? [];
-    if (id === null || listed.some((quality) => quality.id === id)) {
-      this.#source?.setQuality(id);
-    } else {
+    const isMade = videoIds(this.#info).some((made) => made === id);
+    const isListed = this.#source?.qualities.some((quality) => quality.id === id) ?? false;
+    if (isMade && !isListed) {
+      // It appeared after the playlist was read, and hls.js reads that only once.
+      this.#openedFor = id;
       this.#playback.handleOutdated(performance.now());
       this.#obey();
+    } else {
+      this.#source?.setQuality(id);
     }
     this.#emitter.emit('qualities', this.qualities);
   }
@@ -358,6 +358,7 @@ class LiveViewer implements Viewer {
         url,
         quality: this.#pinned,
         bandwidthBps,
+        made: videoIds(this.#info),
         events,
       });
     } else if (canPlayNatively(this.video)) {
@@ -397,6 +398,9 @@ class LiveViewer implements Viewer {
       onQuality: (id) => {
         if (this.#shown !== null && this.#shown !== id) this.#switches += 1;
         this.#shown = id;
+        this.#emitter.emit('qualities', this.qualities);
+      },
+      onOffer: () => {
         this.#emitter.emit('qualities', this.qualities);
       },
       onLoaded: (bytes, ttfbMs) => {
@@ -632,12 +636,21 @@ class LiveViewer implements Viewer {
       this.#playback.handleInfo({ kind: 'unreachable' }, now);
       return;
     }
+    const before = this.#info;
     this.#info = info;
     this.#playback.handleInfo({ kind: 'stream', ...info }, now);
-    if (this.#sessionChanged && info.state === 'live') {
-      this.#sessionChanged = false;
-      if (!sameQualities(this.#source?.qualities ?? [], info)) this.#playback.handleOutdated(now);
+    const made = videoIds(info);
+    // Opened for it once: where it still is not listed, this browser cannot play it.
+    if (this.#openedFor !== null && !made.includes(this.#openedFor)) this.#openedFor = null;
+    const pinned = this.#openedFor === this.#pinned ? null : this.#pinned;
+    const sessionChanged = this.#sessionChanged;
+    const listed = this.#source?.qualities ?? [];
+    if (isOutdated(listed, info, { sessionChanged, pinned, before })) {
+      this.#openedFor = this.#pinned;
+      this.#playback.handleOutdated(now);
     }
+    if (info.state === 'live') this.#sessionChanged = false;
+    this.#source?.setMade(made);
     this.#emitter.emit('info', info);
     this.#emitter.emit('qualities', this.qualities);
   }
@@ -687,12 +700,6 @@ function infoBeside(src: string): string | null {
   return /\/master\.m3u8(?:[?#]|$)/.test(src)
     ? src.replace(/\/master\.m3u8.*$/, '/info.json')
     : null;
-}
-
-function sameQualities(listed: readonly Quality[], info: StreamInfo): boolean {
-  if (listed.length === 0) return true;
-  const ids = info.renditions.filter(({ kind }) => kind === 'video').map(({ id }) => id);
-  return ids.length === listed.length && listed.every(({ id }) => ids.includes(id));
 }
 
 function round(value: number, digits: number): number {
