@@ -1,5 +1,7 @@
 //! What must be equal in all renditions of a stream, and what they say about each other.
 
+use std::collections::BTreeSet;
+
 use super::{DATE_ROUNDING_US, Engine, FACTS_MAX, Fact, seconds};
 use crate::check::catalog::Rule;
 use crate::check::parse::{MediaPlaylist, Position, Report};
@@ -229,8 +231,12 @@ impl Engine {
 
     /// Called when a new multivariant playlist has been read.
     pub(super) fn check_missing_reports(&mut self, at_ms: u64, asked_ms: u64) {
-        let listed: BTreeSet<String> =
-            self.renditions.iter().filter(|(_, r)| r.listed).map(|(name, _)| name.clone()).collect();
+        let listed: BTreeSet<String> = self
+            .renditions
+            .iter()
+            .filter(|(_, r)| r.listed)
+            .map(|(name, _)| name.clone())
+            .collect();
         for rendition in self.renditions.values_mut() {
             // One that left owes nobody a report; should it come back, the time counts anew.
             rendition.report_missing_since_ms.retain(|other, _| listed.contains(other));
