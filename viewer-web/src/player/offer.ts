@@ -28,12 +28,27 @@ export class Offer {
   readonly #answeredMs = new Map<string, number>();
   readonly #refusedMs = new Map<string, number>();
   #missing = '';
+  /** Picked by the viewer, and not among what was listed. */
+  #awaited: string | null = null;
+  #isAwaitedThere = false;
   #lookAtMs = Infinity;
   #lookPauseMs = LOOK_MS;
 
   /** What there is to choose from, once per source. */
   handleListed(qualities: readonly Offered[]): void {
     this.#listed = [...qualities].sort((a, b) => a.height - b.height);
+  }
+
+  /** The viewer picked a quality; one that is not listed is looked for. Null is automatic. */
+  handlePicked(id: string | null, nowMs: number): void {
+    const isListed = this.#listed.some((quality) => quality.id === id);
+    const awaited = id === null || isListed || this.#heightOf(id) === null ? null : id;
+    if (awaited === this.#awaited) return;
+    this.#awaited = awaited;
+    this.#isAwaitedThere = false;
+    if (awaited === null) return;
+    this.#lookPauseMs = LOOK_MS;
+    this.#lookAtMs = nowMs;
   }
 
   /** A playlist was not found. */
@@ -82,7 +97,14 @@ export class Offer {
       if (ids.includes(id)) this.#paused.delete(id);
       else this.#paused.add(id);
     }
-    if (this.#paused.size === 0 && this.#missing === '') this.#lookAtMs = Infinity;
+    this.#isAwaitedThere = this.#awaited !== null && ids.includes(this.#awaited);
+    const isAll = this.#paused.size === 0 && this.#missing === '';
+    if (isAll && (this.#awaited === null || this.#isAwaitedThere)) this.#lookAtMs = Infinity;
+  }
+
+  /** Whether what was picked is listed by now, so that opening afresh brings it. */
+  get isOutdated(): boolean {
+    return this.#isAwaitedThere;
   }
 
   /** When to read the multivariant playlist again; never while nothing is missing. */
