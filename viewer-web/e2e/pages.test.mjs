@@ -324,11 +324,11 @@ describe('studio', () => {
       const card = page.locator('.quality[data-quality="360p"]');
       await card.locator('.badge', { hasText: 'Live' }).waitFor();
       const box = await page.locator('.machine').boundingBox();
-      await card.getByRole('switch', { name: 'Made' }).click();
+      await card.getByRole('switch', { name: 'On' }).click();
       await card.getByText('360p is switched off').waitFor();
       assert.deepEqual(await page.locator('.machine').boundingBox(), box, 'nothing jumps');
       await page.locator('.changes li', { hasText: 'demo 360p paused' }).first().waitFor();
-      await card.getByRole('switch', { name: 'Made' }).click();
+      await card.getByRole('switch', { name: 'On' }).click();
       await card.locator('.badge', { hasText: 'Live' }).waitFor({ timeout: 15_000 });
       await card.getByLabel('Priority').selectOption('high');
       await eventually('the priority is kept', 5_000, async () => {

@@ -46,7 +46,7 @@ export class QualityCard {
     private readonly onChange: (change: QualityChange) => Promise<void>,
   ) {
     const change = (part: QualityChange): void => void this.#change(part);
-    this.#enabled = toggle('Made', (enabled) => change({ enabled }));
+    this.#enabled = toggle('On', (enabled) => change({ enabled }));
     this.#encode = pick(
       'When',
       [
