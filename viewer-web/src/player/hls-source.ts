@@ -343,6 +343,7 @@ export class HlsSource implements Source {
   #handleAnswer(id: string, answer: Answer): void {
     const nowMs = performance.now();
     if (answer === 'here') this.#offer.handleAnswered(id, nowMs);
+    else if (answer === 'begins') this.#offer.handleBegun(id, nowMs);
     else if (answer === 'gone') this.#offer.handleGone(id, nowMs);
     else this.#offer.handleRefused(id, nowMs);
     this.#handleOffer();

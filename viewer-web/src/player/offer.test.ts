@@ -129,5 +129,8 @@ describe('a sleeping quality', () => {
     offer.handleRefused('480p', 0);
     expect(offer.mayAsk('480p', 4_900)).toBe(false);
     expect(offer.mayAsk('480p', 5_000)).toBe(true);
+    offer.handleBegun('480p', 5_000);
+    expect([offer.mayAsk('480p', 5_300), offer.mayAsk('480p', 5_400)]).toEqual([false, true]);
+    expect(offer.isWarm('480p', 5_400)).toBe(false);
   });
 });

@@ -18,6 +18,8 @@ const LOOK_MAX_MS = 10_000;
 const WARM_MS = 8_000;
 /** After an answer that was neither "here it is" nor "not found", it is not asked again for this long. */
 const REFUSED_MS = 5_000;
+/** The same when it has begun, and lacks only the rest of its first segment. */
+const BEGINS_MS = 400;
 
 export class Offer {
   /** Lowest first. */
@@ -26,7 +28,7 @@ export class Offer {
   /** What `info.json` says is being made; null while it said nothing. */
   #made: ReadonlySet<string> | null = null;
   readonly #answeredMs = new Map<string, number>();
-  readonly #refusedMs = new Map<string, number>();
+  readonly #askAgainMs = new Map<string, number>();
   #missing = '';
   /** Picked by the viewer, and not among what was listed. */
   #awaited: string | null = null;
@@ -63,12 +65,17 @@ export class Offer {
   /** A playlist is there: whoever moves to it now does not wait. */
   handleAnswered(id: string, nowMs: number): void {
     this.#answeredMs.set(id, nowMs);
-    this.#refusedMs.delete(id);
+    this.#askAgainMs.delete(id);
   }
 
   /** A playlist was asked for in vain, but may come. */
   handleRefused(id: string, nowMs: number): void {
-    this.#refusedMs.set(id, nowMs);
+    this.#askAgainMs.set(id, nowMs + REFUSED_MS);
+  }
+
+  /** A playlist is there, but nothing can be played from it yet. */
+  handleBegun(id: string, nowMs: number): void {
+    this.#askAgainMs.set(id, nowMs + BEGINS_MS);
   }
 
   /** `info.json` names what is made now. What it leaves out sleeps or is paused: worth a look. */
@@ -132,7 +139,7 @@ export class Offer {
   }
 
   mayAsk(id: string, nowMs: number): boolean {
-    return nowMs - (this.#refusedMs.get(id) ?? -Infinity) >= REFUSED_MS;
+    return nowMs >= (this.#askAgainMs.get(id) ?? -Infinity);
   }
 
   /**
