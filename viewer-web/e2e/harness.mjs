@@ -23,7 +23,7 @@ const ADMIN_TOKEN = 'e2e-token-that-is-long-enough-for-anyone';
 
 /**
  * What the tests read of the API's answers; null after a DELETE.
- * @typedef {{ state: string, stream_key: string, session: number, worker: { pid: number } | null, renditions: { id: string, kind: string, state: string }[] }} ApiStream
+ * @typedef {{ state: string, stream_key: string, session: number, worker: { pid: number } | null, renditions: { id: string, kind: string, state: string, priority?: string }[] }} ApiStream
  */
 
 /** Every process started here, for the case that a test dies before it stops them. */

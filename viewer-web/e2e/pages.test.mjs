@@ -295,12 +295,52 @@ describe('studio', () => {
       await page.locator('.stream-row', { hasText: 'Made here' }).waitFor({ state: 'detached' });
     }));
 
-  test('shows preview, health and qualities of a live stream', () =>
+  test('shows preview, health, qualities and the machine, on a desk and on a phone', async () => {
+    for (const viewport of [
+      { width: 1280, height: 800 },
+      { width: 390, height: 844 },
+    ]) {
+      await visit(
+        '/studio#/demo',
+        async (page) => {
+          await signIn(page, 'Preview');
+          await page.waitForFunction(() => (document.querySelector('video')?.currentTime ?? 0) > 0);
+          await page.locator('.quality[data-quality="720p"] .badge', { hasText: 'Live' }).waitFor();
+          await page.locator('.machine').getByRole('rowheader', { name: 'demo' }).waitFor();
+          await assertAccessible(page);
+          const overflows = await page.evaluate(
+            () => document.documentElement.scrollWidth > innerWidth,
+          );
+          assert.equal(overflows, false, 'nothing sticks out sideways');
+        },
+        { viewport },
+      );
+    }
+  });
+
+  test('switches a quality off and on, and says so', () =>
     visit('/studio#/demo', async (page) => {
       await signIn(page, 'Preview');
-      await page.waitForFunction(() => (document.querySelector('video')?.currentTime ?? 0) > 0);
-      await page.getByRole('rowheader', { name: '720p' }).waitFor();
-      await assertAccessible(page);
+      const card = page.locator('.quality[data-quality="360p"]');
+      await card.locator('.badge', { hasText: 'Live' }).waitFor();
+      const box = await page.locator('.machine').boundingBox();
+      await card.getByRole('switch', { name: 'On' }).click();
+      await card.getByText('360p is switched off').waitFor();
+      assert.deepEqual(await page.locator('.machine').boundingBox(), box, 'nothing jumps');
+      await page.locator('.changes li', { hasText: 'demo 360p paused' }).first().waitFor();
+      await card.getByRole('switch', { name: 'On' }).click();
+      await card.locator('.badge', { hasText: 'Live' }).waitFor({ timeout: 15_000 });
+      await card.getByLabel('Priority').selectOption('high');
+      await eventually('the priority is kept', 5_000, async () => {
+        const { renditions } = await broadcaster.api('GET', '/streams/demo');
+        return renditions.some(({ id, priority }) => id === '360p' && priority === 'high');
+      });
+      const limits = page.getByRole('switch', { name: 'Let qualities be made on demand' });
+      await limits.click();
+      await page.reload();
+      await limits.waitFor();
+      await eventually('the limit is kept', 5_000, async () => !(await limits.isChecked()));
+      await limits.click();
     }));
 });
 

@@ -5,8 +5,11 @@ import { renditionsIn } from './path';
 const PLAYLIST_TIMEOUT_MS = 10_000;
 const MASTER_TIMEOUT_MS = 4_000;
 
-/** What became of a request for a playlist. */
-export type Answer = 'here' | 'gone' | 'refused';
+/**
+ * What became of a request for a playlist. `begins`: it holds parts of its first segment only, with
+ * which hls.js does nothing until that is whole.
+ */
+export type Answer = 'here' | 'begins' | 'gone' | 'refused';
 
 export class Asker {
   /** What is under way, by address. */
@@ -15,8 +18,9 @@ export class Asker {
 
   /** Asks for a media playlist, which wakes a quality that sleeps. Once at a time for an address. */
   ask(url: string, onAnswer: (answer: Answer) => void): void {
-    void this.#get(url, PLAYLIST_TIMEOUT_MS, (status) => {
-      onAnswer(status === 200 ? 'here' : status === 404 ? 'gone' : 'refused');
+    void this.#get(url, PLAYLIST_TIMEOUT_MS, (status, text) => {
+      if (status === 200) onAnswer(text.includes('#EXTINF') ? 'here' : 'begins');
+      else onAnswer(status === 404 ? 'gone' : 'refused');
     });
   }
 

@@ -100,7 +100,8 @@ function meteredLoader(events: SourceEvents, gate: Gate): HlsConfig['loader'] {
       callbacks: LoaderCallbacks<LoaderContext>,
     ): void {
       if (isMedia(context)) super.load(context, config, metered(callbacks, events));
-      else if (isLevel(context)) super.load(context, config, leaving(callbacks, gate));
+      else if (isPlaylist(context, 'level')) super.load(context, config, leaving(callbacks, gate));
+      else if (isPlaylist(context, 'audioTrack')) super.load(context, config, whole(callbacks));
       else super.load(context, config, callbacks);
     }
   };
@@ -141,6 +142,21 @@ function leaving(
   };
 }
 
+/**
+ * Sound without delta updates. A quality that has just come back lists less of the past than its
+ * sound does; the sound then begins before 0, and hls.js loses its way merging what was skipped.
+ */
+function whole(callbacks: LoaderCallbacks<LoaderContext>): LoaderCallbacks<LoaderContext> {
+  return {
+    ...callbacks,
+    onSuccess: (response: LoaderResponse, stats, context, details) => {
+      const { data } = response;
+      if (typeof data === 'string') response.data = data.replace(/,?CAN-SKIP-UNTIL=[\d.]+/, '');
+      callbacks.onSuccess(response, stats, context, details);
+    },
+  };
+}
+
 /** hls.js's own choice of quality, acted upon only where the gate says so. */
 function gatedAbr(gate: Gate): HlsConfig['abrController'] {
   const Base = Hls.DefaultConfig.abrController;
@@ -165,8 +181,8 @@ function isMedia(context: LoaderContext): context is FragmentLoaderContext {
   return 'frag' in context;
 }
 
-/** A media playlist of video. */
-function isLevel(context: LoaderContext): boolean {
+/** A media playlist, of video (`level`) or of sound alone. */
+function isPlaylist(context: LoaderContext, kind: 'level' | 'audioTrack'): boolean {
   const type: unknown = 'type' in context ? context.type : null;
-  return type === 'level';
+  return type === kind;
 }

@@ -85,6 +85,7 @@ export class HlsSource implements Source {
 
   setQuality(id: string | null): void {
     this.#pinned = id;
+    this.#offer.handlePicked(id, performance.now());
     this.#aim();
     this.#applyWanted();
   }
@@ -135,6 +136,7 @@ export class HlsSource implements Source {
       this.#offer.handleListed(
         hls.levels.map((level) => ({ id: idOf(level), height: level.height })),
       );
+      this.#offer.handlePicked(this.#pinned, performance.now());
       const level = this.#levelOf(this.#target());
       if (level !== -1) {
         hls.startLevel = level;
@@ -185,7 +187,9 @@ export class HlsSource implements Source {
       this.#offer.handleLook(nowMs);
       this.#asker.look(this.#url, (ids) => {
         this.#offer.handleMaster(ids);
-        this.#handleOffer();
+        // hls.js reads its playlist only once, and cannot take in what came later.
+        if (this.#offer.isOutdated) this.#events.onOutdated();
+        else this.#handleOffer();
       });
     }
     this.#penalize();
@@ -339,6 +343,7 @@ export class HlsSource implements Source {
   #handleAnswer(id: string, answer: Answer): void {
     const nowMs = performance.now();
     if (answer === 'here') this.#offer.handleAnswered(id, nowMs);
+    else if (answer === 'begins') this.#offer.handleBegun(id, nowMs);
     else if (answer === 'gone') this.#offer.handleGone(id, nowMs);
     else this.#offer.handleRefused(id, nowMs);
     this.#handleOffer();

@@ -59,6 +59,25 @@ describe('a paused quality', () => {
   });
 });
 
+describe('a picked quality that was not listed', () => {
+  it('is looked for until it is, and then worth opening afresh', () => {
+    offer.handlePicked('540p', 100);
+    expect(offer.pollTimeout()).toBe(100);
+    offer.handleLook(100);
+    offer.handleMaster(ALL);
+    expect([offer.isOutdated, offer.pollTimeout()]).toEqual([false, 3_100]);
+    offer.handleMaster([...ALL, '540p']);
+    expect([offer.isOutdated, offer.pollTimeout()]).toEqual([true, Infinity]);
+    offer.handlePicked('480p', 200);
+    expect(offer.isOutdated).toBe(false);
+  });
+
+  it('is not looked for when its name means nothing', () => {
+    offer.handlePicked('nonsense', 0);
+    expect(offer.pollTimeout()).toBe(Infinity);
+  });
+});
+
 describe('looking', () => {
   it('is not done while nothing is missing', () => {
     offer.handleMade(ALL, 0);
@@ -110,5 +129,8 @@ describe('a sleeping quality', () => {
     offer.handleRefused('480p', 0);
     expect(offer.mayAsk('480p', 4_900)).toBe(false);
     expect(offer.mayAsk('480p', 5_000)).toBe(true);
+    offer.handleBegun('480p', 5_000);
+    expect([offer.mayAsk('480p', 5_300), offer.mayAsk('480p', 5_400)]).toEqual([false, true]);
+    expect(offer.isWarm('480p', 5_400)).toBe(false);
   });
 });

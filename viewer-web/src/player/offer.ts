@@ -18,6 +18,8 @@ const LOOK_MAX_MS = 10_000;
 const WARM_MS = 8_000;
 /** After an answer that was neither "here it is" nor "not found", it is not asked again for this long. */
 const REFUSED_MS = 5_000;
+/** The same when it has begun, and lacks only the rest of its first segment. */
+const BEGINS_MS = 400;
 
 export class Offer {
   /** Lowest first. */
@@ -26,14 +28,29 @@ export class Offer {
   /** What `info.json` says is being made; null while it said nothing. */
   #made: ReadonlySet<string> | null = null;
   readonly #answeredMs = new Map<string, number>();
-  readonly #refusedMs = new Map<string, number>();
+  readonly #askAgainMs = new Map<string, number>();
   #missing = '';
+  /** Picked by the viewer, and not among what was listed. */
+  #awaited: string | null = null;
+  #isAwaitedThere = false;
   #lookAtMs = Infinity;
   #lookPauseMs = LOOK_MS;
 
   /** What there is to choose from, once per source. */
   handleListed(qualities: readonly Offered[]): void {
     this.#listed = [...qualities].sort((a, b) => a.height - b.height);
+  }
+
+  /** The viewer picked a quality; one that is not listed is looked for. Null is automatic. */
+  handlePicked(id: string | null, nowMs: number): void {
+    const isListed = this.#listed.some((quality) => quality.id === id);
+    const awaited = id === null || isListed || this.#heightOf(id) === null ? null : id;
+    if (awaited === this.#awaited) return;
+    this.#awaited = awaited;
+    this.#isAwaitedThere = false;
+    if (awaited === null) return;
+    this.#lookPauseMs = LOOK_MS;
+    this.#lookAtMs = nowMs;
   }
 
   /** A playlist was not found. */
@@ -48,12 +65,17 @@ export class Offer {
   /** A playlist is there: whoever moves to it now does not wait. */
   handleAnswered(id: string, nowMs: number): void {
     this.#answeredMs.set(id, nowMs);
-    this.#refusedMs.delete(id);
+    this.#askAgainMs.delete(id);
   }
 
   /** A playlist was asked for in vain, but may come. */
   handleRefused(id: string, nowMs: number): void {
-    this.#refusedMs.set(id, nowMs);
+    this.#askAgainMs.set(id, nowMs + REFUSED_MS);
+  }
+
+  /** A playlist is there, but nothing can be played from it yet. */
+  handleBegun(id: string, nowMs: number): void {
+    this.#askAgainMs.set(id, nowMs + BEGINS_MS);
   }
 
   /** `info.json` names what is made now. What it leaves out sleeps or is paused: worth a look. */
@@ -82,7 +104,14 @@ export class Offer {
       if (ids.includes(id)) this.#paused.delete(id);
       else this.#paused.add(id);
     }
-    if (this.#paused.size === 0 && this.#missing === '') this.#lookAtMs = Infinity;
+    this.#isAwaitedThere = this.#awaited !== null && ids.includes(this.#awaited);
+    const isAll = this.#paused.size === 0 && this.#missing === '';
+    if (isAll && (this.#awaited === null || this.#isAwaitedThere)) this.#lookAtMs = Infinity;
+  }
+
+  /** Whether what was picked is listed by now, so that opening afresh brings it. */
+  get isOutdated(): boolean {
+    return this.#isAwaitedThere;
   }
 
   /** When to read the multivariant playlist again; never while nothing is missing. */
@@ -110,7 +139,7 @@ export class Offer {
   }
 
   mayAsk(id: string, nowMs: number): boolean {
-    return nowMs - (this.#refusedMs.get(id) ?? -Infinity) >= REFUSED_MS;
+    return nowMs >= (this.#askAgainMs.get(id) ?? -Infinity);
   }
 
   /**

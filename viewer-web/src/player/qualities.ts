@@ -32,21 +32,18 @@ export function allQualities(
   return all.sort((a, b) => b.height - a.height || b.bitrate - a.bitrate);
 }
 
-/** Whether to open afresh, since the playlist that was read lacks what there is now. */
+/** Whether to open afresh in a new session, since it makes something else than the last one. */
 export function isOutdated(
   listed: readonly Quality[],
   info: StreamInfo,
-  now: { sessionChanged: boolean; pinned: string | null; before: StreamInfo | null },
+  before: StreamInfo | null,
 ): boolean {
   if (listed.length === 0 || info.state !== 'live') return false;
   const made = videoIds(info);
   const isListed = (id: string): boolean => listed.some((quality) => quality.id === id);
-  // What somebody waits for is worth the short interruption; what nobody asked for is not.
-  if (now.pinned !== null && made.includes(now.pinned) && !isListed(now.pinned)) return true;
-  if (!now.sessionChanged) return false;
   // What was not made before either sleeps or is paused, and may come back.
-  const before = videoIds(now.before);
+  const madeBefore = videoIds(before);
   return (
-    !made.every(isListed) || listed.some(({ id }) => before.includes(id) && !made.includes(id))
+    !made.every(isListed) || listed.some(({ id }) => madeBefore.includes(id) && !made.includes(id))
   );
 }

@@ -29,6 +29,8 @@ export interface SourceEvents {
   onQuality(id: string): void;
   /** Some quality was paused, or is back. */
   onOffer(): void;
+  /** The picked quality appeared after the playlist was read: opening afresh would bring it. */
+  onOutdated(): void;
   /** Media or init bytes came over HTTP; `ttfbMs` only where the answer did not have to wait. */
   onLoaded(bytes: number, ttfbMs: number | null): void;
   /** A request for media failed. */

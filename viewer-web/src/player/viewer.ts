@@ -238,16 +238,8 @@ class LiveViewer implements Viewer {
 
   setQuality(id: string | null): void {
     this.#pinned = id;
-    const isMade = videoIds(this.#info).some((made) => made === id);
-    const isListed = this.#source?.qualities.some((quality) => quality.id === id) ?? false;
-    if (isMade && !isListed) {
-      // It appeared after the playlist was read, and hls.js reads that only once.
-      this.#openedFor = id;
-      this.#playback.handleOutdated(performance.now());
-      this.#obey();
-    } else {
-      this.#source?.setQuality(id);
-    }
+    this.#openedFor = null;
+    this.#source?.setQuality(id);
     this.#emitter.emit('qualities', this.qualities);
   }
 
@@ -402,6 +394,13 @@ class LiveViewer implements Viewer {
       },
       onOffer: () => {
         this.#emitter.emit('qualities', this.qualities);
+      },
+      onOutdated: () => {
+        // Once: where it still is not among the levels, this browser cannot play it.
+        if (this.#openedFor === this.#pinned) return;
+        this.#openedFor = this.#pinned;
+        this.#playback.handleOutdated(performance.now());
+        this.#obey();
       },
       onLoaded: (bytes, ttfbMs) => {
         this.#bytesHttp += bytes;
@@ -640,13 +639,8 @@ class LiveViewer implements Viewer {
     this.#info = info;
     this.#playback.handleInfo({ kind: 'stream', ...info }, now);
     const made = videoIds(info);
-    // Opened for it once: where it still is not listed, this browser cannot play it.
-    if (this.#openedFor !== null && !made.includes(this.#openedFor)) this.#openedFor = null;
-    const pinned = this.#openedFor === this.#pinned ? null : this.#pinned;
-    const sessionChanged = this.#sessionChanged;
     const listed = this.#source?.qualities ?? [];
-    if (isOutdated(listed, info, { sessionChanged, pinned, before })) {
-      this.#openedFor = this.#pinned;
+    if (this.#sessionChanged && isOutdated(listed, info, before)) {
       this.#playback.handleOutdated(now);
     }
     if (info.state === 'live') this.#sessionChanged = false;

@@ -1,4 +1,6 @@
 /** The broadcaster's API as the studio uses it, `/api/v1`. The token goes in a header, never in an address. */
+import { bool, numberOrNull, record, text } from './json';
+import { parseResources, type LimitsChange, type Resources } from './resources';
 
 export type StreamState = 'waiting' | 'live' | 'grace' | 'failed' | 'ended';
 
@@ -10,7 +12,29 @@ export interface Rendition {
   height: number;
   bitrate: number;
   state: string;
+  /** Why it is not live, or not made as planned. */
+  reason: string;
+  lowered: 'no' | 'effort' | 'frame_rate';
+  enabled: boolean;
+  encode: Encode;
+  priority: Priority;
+  encoder: string;
+  memoryBytes: number | null;
+  memoryBytesMax: number | null;
+  watched: boolean;
+  cores: number | null;
+  lagMs: number | null;
   msn: number | null;
+}
+
+export type Encode = 'always' | 'on_demand';
+export type Priority = 'low' | 'medium' | 'high';
+
+/** What the operator wants of a quality. */
+export interface QualityChange {
+  enabled?: boolean;
+  encode?: Encode;
+  priority?: Priority;
 }
 
 export interface Ingest {
@@ -102,6 +126,18 @@ export class Api {
     return parseKey(await this.#call('POST', `${path(name)}/key`, {}));
   }
 
+  async changeQuality(name: string, id: string, change: QualityChange): Promise<void> {
+    await this.#call('PATCH', `${path(name)}/renditions/${encodeURIComponent(id)}`, change);
+  }
+
+  async resources(): Promise<Resources> {
+    return parseResources(await this.#call('GET', '/resources'));
+  }
+
+  async changeLimits(change: LimitsChange): Promise<Resources> {
+    return parseResources(await this.#call('PATCH', '/resources', change));
+  }
+
   async #call(method: string, pathname: string, body?: unknown): Promise<unknown> {
     const response = await fetch(`/api/v1${pathname}`, {
       method,
@@ -168,6 +204,9 @@ function parseIngest(value: unknown): Ingest | null {
   };
 }
 
+const LOWERED = ['no', 'effort', 'frame_rate'] as const;
+const PRIORITIES: readonly Priority[] = ['low', 'medium', 'high'];
+
 function parseRendition(value: unknown): Rendition {
   const rendition = record(value);
   return {
@@ -178,6 +217,17 @@ function parseRendition(value: unknown): Rendition {
     height: numberOrNull(rendition.height) ?? 0,
     bitrate: numberOrNull(rendition.bitrate) ?? 0,
     state: text(rendition.state),
+    reason: text(rendition.reason),
+    lowered: LOWERED.find((known) => known === rendition.lowered) ?? 'no',
+    enabled: bool(rendition.enabled) ?? true,
+    encode: rendition.encode === 'on_demand' ? 'on_demand' : 'always',
+    priority: PRIORITIES.find((known) => known === rendition.priority) ?? 'medium',
+    encoder: text(rendition.encoder),
+    memoryBytes: numberOrNull(rendition.memory_bytes),
+    memoryBytesMax: numberOrNull(rendition.memory_bytes_max),
+    watched: bool(rendition.watched) ?? false,
+    cores: numberOrNull(rendition.cores),
+    lagMs: numberOrNull(rendition.lag_ms),
     msn: numberOrNull(rendition.msn),
   };
 }
@@ -185,16 +235,4 @@ function parseRendition(value: unknown): Rendition {
 function parseKey(value: unknown): NewKey {
   const answer = record(value);
   return { ingestUrl: text(answer.ingest_url) || null, streamKey: text(answer.stream_key) || null };
-}
-
-function record(value: unknown): Record<string, unknown> {
-  return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {};
-}
-
-function text(value: unknown): string {
-  return typeof value === 'string' ? value : '';
-}
-
-function numberOrNull(value: unknown): number | null {
-  return typeof value === 'number' && Number.isFinite(value) ? value : null;
 }

@@ -3,7 +3,10 @@ import { createPlayer, type Player } from '../../controls/player';
 import { bitrateLabel } from '../../controls/words';
 import { h, setText } from '../../ui/dom';
 import { icon } from '../../ui/icons';
-import type { Api, Ingest, NewKey, Rendition, Stream } from './api';
+import type { Api, Ingest, NewKey, QualityChange, Rendition, Stream } from './api';
+import { MachinePanel } from './machine';
+import { QualityCard } from './quality-card';
+import type { LimitsChange } from './resources';
 import { ask, copyRow, stateBadge, Tile } from './widgets';
 
 /** From this interval on, passing the source through is not possible. */
@@ -43,9 +46,10 @@ class Detail {
   readonly #dropped = new Tile('Dropped frames');
   readonly #viewers = new Tile('Viewers');
   readonly #format = new Tile('Format');
-  readonly #tableBody = h('tbody');
-  readonly #tableEmpty = h('p', { class: 'muted' }, 'Qualities show up once the stream is live.');
-  readonly #table: HTMLElement;
+  readonly #qualities = h('ul', { class: 'quality-list' });
+  readonly #noQualities = h('p', { class: 'muted' }, 'Qualities show up once the stream is live.');
+  readonly #cards = new Map<string, QualityCard>();
+  readonly #machine = new MachinePanel((change) => this.#changeLimits(change));
   #player: Player | null = null;
   #key: NewKey | null;
   #drawnPublish = '';
@@ -54,22 +58,6 @@ class Detail {
   constructor(options: DetailOptions) {
     this.#options = options;
     this.#key = options.key;
-    this.#table = h(
-      'table',
-      {},
-      h(
-        'thead',
-        {},
-        h(
-          'tr',
-          {},
-          ...['Quality', 'Size', 'Bit rate', 'Codec', 'State'].map((name) =>
-            h('th', { scope: 'col' }, name),
-          ),
-        ),
-      ),
-      this.#tableBody,
-    );
     this.element = this.#build();
     this.#startButton.addEventListener('click', () => void this.#startStream());
     this.#stopButton.addEventListener('click', () => void this.#stopStream());
@@ -141,32 +129,26 @@ class Detail {
         'section',
         { class: 'panel', 'aria-labelledby': 'renditions-title' },
         h('h2', { id: 'renditions-title' }, 'Qualities'),
-        h(
-          'div',
-          {
-            class: 'table-scroll',
-            tabindex: 0,
-            role: 'region',
-            'aria-label': 'Table of qualities',
-          },
-          this.#table,
-        ),
-        this.#tableEmpty,
+        this.#qualities,
+        this.#noQualities,
       ),
+      this.#machine.element,
     );
   }
 
   async #renew(): Promise<void> {
     const { api, name } = this.#options;
     try {
-      this.#draw(await api.stream(name));
+      const [stream, resources] = await Promise.all([api.stream(name), api.resources()]);
+      if (this.#timer === null) return;
+      this.#draw(stream);
+      this.#machine.draw(resources, performance.now());
     } catch (cause) {
       this.#complain(cause);
     }
   }
 
   #draw(stream: Stream): void {
-    if (this.#timer === null) return;
     this.#trouble.hidden = true;
     setText(this.#title, stream.title || stream.name);
     document.title = `${stream.title || stream.name} · Studio`;
@@ -291,21 +273,29 @@ class Detail {
   }
 
   #drawRenditions(renditions: readonly Rendition[]): void {
-    this.#table.hidden = renditions.length === 0;
-    this.#tableEmpty.hidden = renditions.length > 0;
-    const rows = renditions.map(({ id, kind, width, height, bitrate, codec, state }) =>
-      h(
-        'tr',
-        {},
-        h('th', { scope: 'row' }, id),
-        h('td', {}, kind === 'audio' ? 'Audio' : `${width} × ${height}`),
-        h('td', {}, bitrateLabel(bitrate) || '–'),
-        h('td', {}, codec),
-        h('td', {}, h('span', { class: `badge ${RENDITION_TONES[state] ?? ''}` }, state)),
-      ),
-    );
-    if (this.#tableBody.textContent === rows.map((row) => row.textContent).join('')) return;
-    this.#tableBody.replaceChildren(...rows);
+    this.#noQualities.hidden = renditions.length > 0;
+    const ids = renditions.map(({ id }) => id);
+    if (ids.join() !== [...this.#cards.keys()].join()) {
+      this.#cards.clear();
+      for (const rendition of renditions) {
+        const { id } = rendition;
+        const card = new QualityCard(rendition, (change) => this.#changeQuality(id, change));
+        this.#cards.set(id, card);
+      }
+      this.#qualities.replaceChildren(...[...this.#cards.values()].map(({ element }) => element));
+    }
+    for (const rendition of renditions) this.#cards.get(rendition.id)?.draw(rendition);
+  }
+
+  async #changeQuality(id: string, change: QualityChange): Promise<void> {
+    if (await this.#act((api, name) => api.changeQuality(name, id, change))) await this.#renew();
+  }
+
+  async #changeLimits(change: LimitsChange): Promise<void> {
+    const changed = await this.#act(async (api) => {
+      await api.changeLimits(change);
+    });
+    if (changed) await this.#renew();
   }
 
   async #makeKey(): Promise<void> {
@@ -374,9 +364,3 @@ class Detail {
     this.#trouble.hidden = false;
   }
 }
-
-const RENDITION_TONES: Readonly<Record<string, string>> = {
-  live: 'good',
-  suspended: 'warn',
-  failed: 'bad',
-};

@@ -94,3 +94,73 @@ export class Tile {
     setText(this.#hint, hint);
   }
 }
+
+/** A choice of the operator, shown as the server has it. */
+export interface Control<T> {
+  readonly element: HTMLElement;
+  draw(value: T): void;
+  /** While a change is under way, what the server says is older than what was chosen. */
+  hold(held: boolean): void;
+}
+
+/** A switch. */
+export function toggle(label: string, onChange: (on: boolean) => void): Control<boolean> {
+  const input = h('input', { type: 'checkbox', role: 'switch' });
+  let held = false;
+  input.addEventListener('change', () => onChange(input.checked));
+  return {
+    element: h('label', { class: 'switch' }, input, label),
+    draw(on) {
+      if (!held) input.checked = on;
+    },
+    hold(on) {
+      held = on;
+    },
+  };
+}
+
+/** One of a few. */
+export function pick<T extends string>(
+  label: string,
+  choices: readonly (readonly [T, string])[],
+  onChange: (value: T) => void,
+): Control<T> {
+  const select = h('select', {}, ...choices.map(([value, name]) => h('option', { value }, name)));
+  let held = false;
+  select.addEventListener('change', () => {
+    const chosen = choices.find(([value]) => value === select.value);
+    if (chosen) onChange(chosen[0]);
+  });
+  return {
+    element: h('label', { class: 'pick' }, h('span', { class: 'muted' }, label), select),
+    draw(value) {
+      if (!held && select.value !== value) select.value = value;
+    },
+    hold(on) {
+      held = on;
+    },
+  };
+}
+
+/** How much of something is used, as a bar with words. */
+export class Gauge {
+  readonly element: HTMLElement;
+  readonly #value = h('span', { class: 'gauge-value' });
+  readonly #bar = h('span', { class: 'gauge-fill' });
+
+  constructor(label: string) {
+    this.element = h(
+      'div',
+      { class: 'gauge' },
+      h('div', { class: 'gauge-head' }, h('span', { class: 'muted' }, label), this.#value),
+      h('div', { class: 'gauge-track', 'aria-hidden': 'true' }, this.#bar),
+    );
+  }
+
+  /** @param share 0 to 1 */
+  draw(share: number, text: string): void {
+    setText(this.#value, text);
+    this.#bar.style.width = `${Math.min(1, Math.max(0, share)) * 100}%`;
+    this.#bar.dataset.tone = share > 0.9 ? 'bad' : share > 0.7 ? 'warn' : '';
+  }
+}
