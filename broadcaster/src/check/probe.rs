@@ -96,6 +96,13 @@ impl Probing<'_> {
         let answer = self.shared.probe(name, Ask::new(url).within(patience)).await;
         let now_ms = self.shared.fetcher.now_ms();
         let waited = Duration::from_millis(now_ms.saturating_sub(asked_ms)) >= patience;
+        if answer.as_ref().is_some_and(|a| matches!(a.meta.status, 404 | 410)) {
+            // One that has just left the multivariant playlist answers nothing else.
+            self.shared.refresh_master().await;
+            if !self.shared.tell(|engine| engine.is_listed(name)) {
+                return;
+            }
+        }
         match answer {
             Some(answer) => self.shared.tell(|engine| {
                 engine.handle_probe(answer.at_ms, name, &probe, &answer.meta, &answer.text());

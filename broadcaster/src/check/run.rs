@@ -172,7 +172,7 @@ impl Shared {
         })
     }
 
-    async fn refresh_master(&self) -> Option<Vec<Listed>> {
+    pub(crate) async fn refresh_master(&self) -> Option<Vec<Listed>> {
         let answer = self.ask("", Ask::new(self.master.clone()?)).await?;
         self.look_at_master(&answer)
     }

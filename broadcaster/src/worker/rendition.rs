@@ -33,11 +33,12 @@ struct AudioPlace {
 }
 
 /// How long audio waits for video to say where segments begin, in microseconds. Longer than any
-/// interleaving of a publisher; after it audio goes on alone.
-const WAIT_US_MAX: u64 = 1_000_000;
+/// interleaving of a publisher and than video is behind on a machine that is too slow; after it
+/// audio goes on alone.
+const WAIT_US_MAX: u64 = 2_000_000;
 
 /// Audio frames that wait at most: [`WAIT_US_MAX`] at 96 kHz, doubled.
-const WAITING_MAX: usize = 192;
+const WAITING_MAX: usize = 384;
 
 /// Why a rendition cannot be made.
 #[derive(Debug, thiserror::Error)]

@@ -33,6 +33,19 @@ const BEHIND_BYTES_MAX: u64 = 64 << 20;
 /// Fewer frames than this in the queue would leave the encoder idle between two of them.
 const BEHIND_FRAMES_MIN: u64 = 3;
 
+/// Pictures further apart than this have others between them, in nanoseconds: parts of half a second
+/// may differ by 82 ms.
+const GAP_NS_MAX: u64 = 75_000_000;
+
+/// How far pictures that fill a gap are apart at most, in nanoseconds: two frames of 30.
+const REPEAT_EVERY_NS: u64 = 67_000_000;
+
+/// Fewest frames per second of a rung whose gaps are filled.
+const FILLED_FPS_MIN: u32 = 15;
+
+/// A gap from here on is a hole in the source, in nanoseconds.
+const HOLE_NS_MIN: u64 = 500_000_000;
+
 /// Which encoding of a rung a frame comes from: what an abandoned one still says does not count.
 pub type Generation = u32;
 
@@ -64,6 +77,8 @@ pub struct Encoding {
     thin_to: Option<(u32, u32)>,
     thinner: Option<Thinner>,
     segment: Option<u32>,
+    /// Whether gaps between pictures are filled: those of a source with few pictures are its own.
+    fills: bool,
     progress: Arc<Progress>,
 }
 
@@ -121,6 +136,7 @@ impl Encoding {
             thin_to: job.thin_to,
             thinner: job.thin_to.map(Thinner::new),
             segment: None,
+            fills: job.fps.0 >= FILLED_FPS_MIN * job.fps.1,
             progress,
         };
         encoding.pipeline.set_state(gst::State::Playing).map_err(|_| {
@@ -137,6 +153,10 @@ impl Encoding {
             return;
         }
         let Some(mut buffer) = sample.buffer_owned() else { return };
+        if buffer.pts().is_some_and(|pts| pts.nseconds() != pts_ns) {
+            // The bytes are shared; only the time is its own.
+            buffer.make_mut().set_pts(gst::ClockTime::from_nseconds(pts_ns));
+        }
         if !self.has_caps {
             let mut caps = sample.caps().map(|c| c.to_owned());
             if let (Some(caps), Some((fps, per))) = (&mut caps, self.thin_to) {
@@ -293,6 +313,8 @@ struct Gate {
     current: Option<Encoding>,
     /// What takes its place from this segment on.
     next: Option<(u32, Option<Encoding>)>,
+    /// The newest picture, its time and its segment.
+    newest: Option<(gst::Sample, u64, u32)>,
     /// Works on its last pictures.
     ending: Option<Encoding>,
 }
@@ -366,9 +388,16 @@ impl Outlet {
                 std::mem::replace(&mut gate.ending, old)
             });
         }
-        if let Some(current) = &mut self.gate().current {
-            current.push(sample, pts.nseconds(), segment, self.mark);
+        let mut gate = self.gate();
+        let pts_ns = pts.nseconds();
+        let newest = gate.newest.replace((sample.clone(), pts_ns, segment));
+        let Some(current) = &mut gate.current else { return };
+        if let Some((before, before_ns, its_segment)) = newest.filter(|_| current.fills) {
+            for at_ns in repeats(before_ns, pts_ns) {
+                current.push(&before, at_ns, its_segment, self.mark);
+            }
         }
+        current.push(sample, pts_ns, segment, self.mark);
     }
 
     /// Changes the gate, counts the sizes it needs anew and gets rid of what it gives back.
@@ -401,6 +430,19 @@ impl Gate {
     }
 }
 
+/// When a picture is shown again because the next one comes late: a machine that is too slow leaves
+/// pictures out, and without others in their place no part could end where it should (hls.md: parts
+/// of 85 to 100 % of PART-TARGET). What did not change costs an encoder next to nothing.
+fn repeats(before_ns: u64, next_ns: u64) -> impl Iterator<Item = u64> {
+    let gap_ns = next_ns.saturating_sub(before_ns);
+    let wanted = if (GAP_NS_MAX..HOLE_NS_MIN).contains(&gap_ns) {
+        gap_ns.div_ceil(REPEAT_EVERY_NS)
+    } else {
+        1
+    };
+    (1..wanted).map(move |i| before_ns + i * gap_ns / wanted)
+}
+
 /// Draws a rung's number into a picture of its own.
 fn marked(mut buffer: gst::Buffer, caps: Option<&gst::CapsRef>, mark: u8) -> gst::Buffer {
     let info = caps.and_then(|caps| gst_video::VideoInfo::from_caps(caps).ok());
@@ -419,4 +461,21 @@ fn marked(mut buffer: gst::Buffer, caps: Option<&gst::CapsRef>, mark: u8) -> gst
 
 fn lock(timeline: &Mutex<Timeline>) -> MutexGuard<'_, Timeline> {
     timeline.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gap_is_filled_evenly_and_a_hole_or_a_slow_source_is_left_alone() {
+        let ms = |before: u64, next: u64| -> Vec<u64> {
+            repeats(before * 1_000_000, next * 1_000_000).map(|ns| ns / 1_000_000).collect()
+        };
+        assert!(ms(0, 33).is_empty() && ms(0, 66).is_empty());
+        assert_eq!(ms(1_000, 1_100), [1_050]);
+        assert_eq!(ms(0, 200), [66, 133]);
+        assert_eq!(ms(0, 499).len(), 7);
+        assert!(ms(0, 500).is_empty() && ms(500, 0).is_empty());
+    }
 }

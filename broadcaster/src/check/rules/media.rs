@@ -82,6 +82,8 @@ impl Engine {
                 }
                 let rendition = self.rendition(name);
                 rendition.media.newest_init = Some(init.clone());
+                // Another encoder may make fewer or more frames.
+                rendition.media.frame_rates.clear();
                 rendition.inits.insert(resource.clone(), init);
             }
             Err(error) => {
