@@ -4,7 +4,7 @@
 //! Nothing here loads a driver: a child that crashes or hangs costs its time-out and gives a
 //! reason.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
