@@ -46,7 +46,7 @@ struct SizeUse {
 /// # Errors
 /// When GStreamer cannot say which encoders are installed.
 pub async fn show(args: &EncodersArgs, config: &Config) -> anyhow::Result<()> {
-    let finder = encoders::finder(std::env::current_exe()?, &config);
+    let finder = encoders::finder(std::env::current_exe()?, config);
     let known = finder.all(args.again).await?;
     let told = encoders::tell(&known, config.encoders);
     let sizes = sizes(&known, &told);

@@ -65,6 +65,18 @@ impl Barrier {
         }
     }
 
+    /// Another rendition gets a new encoder there, or another one yet.
+    pub fn join(&mut self, rendition: usize) {
+        self.fresh.insert(rendition);
+        self.pending.insert(rendition);
+        self.changed.remove(&rendition);
+    }
+
+    /// Whether the init segment of that rendition's new encoder is awaited.
+    pub fn awaits(&self, rendition: usize) -> bool {
+        self.pending.contains(&rendition)
+    }
+
     /// A rendition's new encoder will not come.
     pub fn give_up(&mut self, rendition: usize) {
         self.pending.remove(&rendition);
@@ -126,6 +138,18 @@ mod tests {
         assert!(barrier.hold(100, part(1, 1)).is_none());
         assert!(!barrier.falls(100 + HOLD_MS_MAX - 1, [0, 1]));
         assert!(barrier.falls(100 + HOLD_MS_MAX, [0, 1]));
+    }
+
+    #[test]
+    fn two_encoders_that_fail_one_after_the_other_begin_together() {
+        let mut barrier = Barrier::new(1, [0]);
+        barrier.handle_config(0, true);
+        barrier.join(1);
+        assert!(barrier.hold(0, part(2, 1)).is_none());
+        assert!(barrier.awaits(1) && !barrier.falls(0, [0, 1, 2]));
+        barrier.handle_config(1, true);
+        assert!(barrier.falls(0, [0, 1, 2]));
+        assert_eq!(barrier.open().0, BTreeSet::from([0, 1]));
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod encoder;
 pub mod h264;
 pub mod ipc;
 pub mod ladder;
+pub mod late;
 mod leak;
 pub mod mux;
 pub mod pipeline;

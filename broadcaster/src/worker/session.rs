@@ -19,6 +19,7 @@ use super::ipc::{
     Command, FailCode, Failed, MadeRendition, Order, PASSTHROUGH, Ready, Report, Source, Start,
 };
 use super::ladder::{self, Picture, Plan};
+use super::late::Late;
 use super::pipeline::{AudioFeed, Coded, Graph, Running, VideoFeed, other};
 use super::rendition::Rendition;
 use super::rung::Generation;
@@ -144,6 +145,8 @@ struct Session {
     rungs: Rungs,
     /// Holds parts back while an encoder is replaced.
     barrier: Option<Barrier>,
+    /// New encoders that came up when their barrier had fallen.
+    late: Late,
     ticked: Instant,
     draining: Option<Drain>,
     status: StatusClock,
@@ -177,6 +180,7 @@ impl Session {
             source_index: None,
             rungs,
             barrier: None,
+            late: Late::default(),
             ticked: Instant::now(),
             draining: None,
             status: StatusClock::new(),

@@ -93,9 +93,8 @@ fn measure(
         thin_to: None,
     };
     let encoding = Encoding::start(job, best_video()?, &timeline, &sender)?;
-    for (_, outlet) in &running.outlets {
+    if let Some((_, outlet)) = running.outlets.first() {
         outlet.switch(0, Some(encoding));
-        break;
     }
     let Some(feed) = &running.video else { return Err(other("the trial has no input".into())) };
     let (began, cpu_began) = (Instant::now(), cpu_seconds()?);

@@ -8,9 +8,10 @@
 
 #[path = "../../src/worker/encoder/fakes.rs"]
 mod fakes;
-#[allow(dead_code, reason = "other tests use the rest of it")]
+#[allow(dead_code, clippy::unwrap_used, reason = "other tests use the rest of it")]
 #[path = "../combinations/pictures.rs"]
 mod pictures;
+#[allow(dead_code, clippy::unwrap_used, reason = "other tests use the rest of it")]
 #[path = "../combinations/playlists.rs"]
 mod playlists;
 #[allow(dead_code, clippy::unwrap_used, reason = "other tests use the rest of it")]

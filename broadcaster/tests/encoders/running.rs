@@ -23,6 +23,8 @@ struct OnAir {
     shoal: Broadcaster,
     /// What it says of itself, from its start on.
     began: Value,
+    /// When its first frame was made.
+    began_at: String,
     renditions: Vec<String>,
     check: tokio::task::JoinHandle<std::process::Output>,
     _machine: Machine,
@@ -56,15 +58,21 @@ impl OnAir {
             Some(show(&shoal).await).filter(|show| listed && show["state"] == "live")
         })
         .await;
+        let began_at = eventually("a segment", async || {
+            let path = format!("/live/show/{}/media.m3u8", renditions[0]);
+            let text = shoal.api.get(&path).await.unwrap().text().await.unwrap();
+            let first = Playlist::parse(&text).segments.into_iter().next()?;
+            (first.msn == 0).then_some(first.date)
+        })
+        .await;
         let mut check = Command::new(env!("CARGO_BIN_EXE_broadcaster"));
         check.args(["check-hls", &master, "--for", "12s"]).stdin(Stdio::null()).kill_on_drop(true);
         let check = tokio::spawn(async move { check.output().await.unwrap() });
-        Self { shoal, began, renditions, check, _machine: machine }
+        Self { shoal, began, began_at, renditions, check, _machine: machine }
     }
 
     /// Waits until x264 makes these rungs, and gives how long after the failure that was decided.
     async fn replaced(&self, rungs: &[&str]) -> Duration {
-        let began = self.began["started_at"].as_str().unwrap();
         for id in rungs {
             assert_eq!(encoder(&self.began, id), "vah264enc", "before it fails");
         }
@@ -86,7 +94,7 @@ impl OnAir {
             (rungs.iter().filter(made).count() == rungs.len()).then_some(())
         })
         .await;
-        let failed_us = micros(began) + FAILS_AT as i64 * 1_000_000 / 30;
+        let failed_us = micros(&self.began_at) + FAILS_AT as i64 * 1_000_000 / 30;
         let noted_us = noted_at.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_micros() as i64;
         Duration::from_micros((noted_us - failed_us).max(0) as u64)
     }

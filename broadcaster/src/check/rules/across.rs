@@ -193,6 +193,31 @@ impl Engine {
         let all = listed
             .all(|(n, _)| facts.get(n).is_some_and(|f| f.discontinuity && f.new_map.is_some()));
         if all && facts.values().all(|f| f.new_map == Some(false)) {
+            self.maps_kept.entry(msn).or_insert(at_ms);
+            if self.master.is_none() {
+                self.judge_maps_kept(at_ms, u64::MAX);
+            }
+        }
+    }
+
+    /// Called when a new multivariant playlist has been read: a rendition whose new map was the
+    /// reason may have been away, and be listed only now.
+    pub(super) fn judge_maps_kept(&mut self, at_ms: u64, asked_ms: u64) {
+        let facts = &self.facts;
+        let listed: Vec<&String> =
+            self.renditions.iter().filter(|(_, r)| r.listed).map(|(name, _)| name).collect();
+        let mut wrong = Vec::new();
+        self.maps_kept.retain(|msn, since| {
+            let Some(facts) = facts.get(msn) else { return false };
+            if *since >= asked_ms || listed.iter().any(|name| !facts.contains_key(*name)) {
+                return true;
+            }
+            if facts.values().all(|f| f.new_map == Some(false)) {
+                wrong.push(*msn);
+            }
+            false
+        });
+        for msn in wrong {
             let detail = format!("segment {msn}: every rendition keeps its EXT-X-MAP");
             let key = msn.to_string();
             self.find_once(at_ms, Rule::MapUnchangedAtDiscontinuity, "", &key, detail);

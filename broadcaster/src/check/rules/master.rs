@@ -93,6 +93,7 @@ impl Engine {
         self.lead = listed.iter().find(|l| l.video).map(|l| l.name.clone());
         self.master = Some(master);
         self.check_missing_reports(at_ms, asked_ms);
+        self.judge_maps_kept(at_ms, asked_ms);
         self.check_media_attributes(at_ms);
         Some(listed)
     }

@@ -111,6 +111,8 @@ pub(crate) struct Engine {
     /// By media sequence number, then rendition.
     facts: BTreeMap<u64, BTreeMap<String, Fact>>,
     claims: VecDeque<across::Claim>,
+    /// Discontinuities at which no map has changed so far, and when that was seen.
+    maps_kept: BTreeMap<u64, u64>,
     /// What the last multivariant playlist said that the media did not bear out.
     mismatches: Vec<(Rule, String, String)>,
     contact: contact::Contact,
@@ -166,6 +168,7 @@ impl Engine {
             lead: None,
             facts: BTreeMap::new(),
             claims: VecDeque::new(),
+            maps_kept: BTreeMap::new(),
             mismatches: Vec::new(),
             contact: contact::Contact::default(),
         }

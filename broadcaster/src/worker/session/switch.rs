@@ -34,9 +34,24 @@ impl Session {
             return;
         }
         let segment = self.next_segment();
+        if !self.late.is_empty() {
+            return self.begin_late(segment);
+        }
         let opened = self.rungs.poll_orders(segment);
         if !opened.is_empty() {
             self.barrier = Some(Barrier::new(segment, opened));
+        }
+    }
+
+    /// Sets a boundary for new encoders that had none left.
+    fn begin_late(&mut self, segment: u32) {
+        let configs = self.late.begin(segment);
+        self.barrier = Some(Barrier::new(segment, configs.keys().copied()));
+        for (output, config) in configs {
+            if let Err(failed) = self.configure(output, &config) {
+                // Judged again, and in vain, when its frames come.
+                tracing::error!("{}", failed.message);
+            }
         }
     }
 
@@ -57,6 +72,19 @@ impl Session {
         coded: Coded,
         emit: &mut dyn FnMut(Report) -> bool,
     ) -> Result<(), Failed> {
+        let awaited = self.barrier.as_ref().is_some_and(|b| b.awaits(coded.output));
+        if let Some(config) = &coded.config
+            && self.ready_sent
+            && self.rungs.has(coded.output)
+            && !awaited
+        {
+            self.late.add(coded.output, config.clone());
+            return Ok(());
+        }
+        let segment = lock(&self.timeline).segment_of(coded.pts_ns / 1000);
+        if self.late.leaves_out(coded.output, segment) {
+            return Ok(());
+        }
         if let Some(config) = &coded.config {
             self.configure(coded.output, config)?;
             if !self.ready_sent && self.rungs.is_ordered_off(coded.output) {
@@ -122,15 +150,21 @@ impl Session {
             });
             // A part that was begun is all there is of its segment.
             self.finish_rendition(output, emit)?;
-            if self.barrier.is_some() {
+            self.late.forget(output);
+            let segment = self.next_segment();
+            if self.barrier.as_ref().is_some_and(|barrier| barrier.segment() != segment) {
+                // Who was awaited comes late.
                 self.fall(emit);
             }
-            let segment = self.next_segment();
+            if let Some(barrier) = &mut self.barrier {
+                barrier.give_up(output);
+            }
             let why = format!("'{id}': {element} failed: {}", failed.message);
             let note = match self.rungs.replace(output, segment) {
                 After::Next(next) => {
                     if self.ready_sent {
-                        self.barrier = Some(Barrier::new(segment, [output]));
+                        let barrier = self.barrier.get_or_insert_with(|| Barrier::new(segment, []));
+                        barrier.join(output);
                     }
                     format!("{why}; {next} goes on")
                 }
