@@ -51,6 +51,8 @@ pub struct Feed {
     current: Option<Current>,
     started: Instant,
     late_parts: u64,
+    /// Whether the disk has refused the newest numbers.
+    unkept: bool,
 }
 
 /// The session that is being fed.
@@ -116,6 +118,7 @@ impl Feed {
             current: None,
             started: Instant::now(),
             late_parts: 0,
+            unkept: false,
         };
         feed.restore(&dir);
         Ok(feed)
@@ -278,13 +281,16 @@ impl Feed {
             record: signed,
         });
         self.refresh_master(part.last_of_segment);
+        if self.unkept && part.last_of_segment {
+            self.unkept = self.keep_numbers().is_err();
+        }
     }
 
     /// From the start of a segment on, some renditions have other init segments: a discontinuity
     /// on every rendition (hls.md 'Sessions, reconnects, restarts').
     ///
     /// # Errors
-    /// When the numbers cannot be kept or the description is not usable.
+    /// When the description is not usable.
     pub fn change(&mut self, changed: &ipc::Changed) -> Result<(), FeedFault> {
         let next_msn = self.next_msn();
         let Some(current) = &self.current else { return Ok(()) };
@@ -292,10 +298,11 @@ impl Feed {
         let msn = Msn(current.base_msn.0 + u64::from(changed.segment));
         record.first_msn = msn.max(next_msn).max(record.first_msn.next());
         record.discontinuity_sequence += 1;
-        let before = self.numbers;
         self.numbers.next_msn = record.first_msn;
         self.numbers.discontinuity_sequence = record.discontinuity_sequence;
-        self.keep_numbers().inspect_err(|_| self.numbers = before)?;
+        // A disk that is full does not stop what is on the air: until it takes them, a restart could
+        // use these numbers again, but what is listed now would else need the wrong init segment.
+        self.unkept = self.keep_numbers().is_err();
         for (number, made) in &changed.renditions {
             let Some(described) = record.renditions.get_mut(usize::from(*number)) else {
                 return Err(FeedFault::Ready(format!("it has no rendition {number}")));
