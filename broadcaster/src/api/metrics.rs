@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::extract::State;
+use common::rendition::Kind;
 use http::header::CONTENT_TYPE;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -15,8 +16,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::Api;
+use super::view::QualityHealth;
 use crate::origin::tls::Tls;
 use crate::supervise::stream::state_name;
+use crate::worker::encoder::{self, video_named};
 
 /// Labels of what a stream has.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -49,6 +52,7 @@ pub(super) async fn metrics(
 ) -> ([(http::HeaderName, &'static str); 1], String) {
     let mut registry = Registry::with_prefix("shoal");
     streams(&api, &mut registry);
+    qualities(&api, &mut registry);
     process(&api, &mut registry);
     happened(&api, &mut registry);
     host(&api, &mut registry);
@@ -117,6 +121,56 @@ fn streams(api: &Api, registry: &mut Registry) {
     registry.register("rendition_msn", "Newest media sequence number", msn);
     registry.register_with_unit("rendition_memory", "Media in memory", Unit::Bytes, memory);
     registry.register("rendition_bitrate", "Measured bitrate in bit/s", bitrate);
+}
+
+/// What is made of each stream, and how well.
+fn qualities(api: &Api, registry: &mut Registry) {
+    let live = Family::<OfRendition, Gauge>::default();
+    let lag = Family::<OfRendition, Gauge<f64, AtomicU64>>::default();
+    let waiting = Family::<OfRendition, Gauge>::default();
+    let cpu = Family::<OfRendition, Counter<f64, AtomicU64>>::default();
+    let speed = Family::<OfStream, Gauge<f64, AtomicU64>>::default();
+    let (mut encoded, mut by_hardware) = (0u32, 0u32);
+    for (entry, stream) in api.registry.list() {
+        let status = stream.status();
+        if let Some(times) = status.pulse.speed {
+            speed.get_or_create(&OfStream { stream: entry.name.to_string() }).set(times);
+        }
+        for (i, made) in status.renditions.iter().enumerate() {
+            let of = OfRendition { stream: entry.name.to_string(), rendition: made.id.to_string() };
+            let health = QualityHealth::of(api, &entry, &status, made);
+            live.get_or_create(&of).set((health.state == "live").into());
+            let lag_us = status.pulse.lag_us.get(i).copied().unwrap_or(0);
+            lag.get_or_create(&of).set(lag_us as f64 / 1e6);
+            if made.kind == Kind::Video && !made.is_passthrough() {
+                let encoder = status.pulse.encoders.get(i).copied().unwrap_or_default();
+                waiting.get_or_create(&of).set(encoder.waiting as i64);
+                cpu.get_or_create(&of).inc_by(encoder.cpu_us as f64 / 1e6);
+                let family = video_named(&made.encoder).map(|encoder| encoder.family);
+                encoded += 1;
+                by_hardware += u32::from(family.is_some_and(|f| f != encoder::Family::Software));
+            }
+        }
+    }
+    registry.register("rendition_live", "1 while the rendition is made and served", live);
+    registry.register_with_unit("rendition_lag", "Behind the source", Unit::Seconds, lag);
+    registry.register("rendition_frames_waiting", "Frames that wait for the encoder", waiting);
+    registry.register_with_unit(
+        "rendition_encoder",
+        "Processor time of the encoder's thread in this session",
+        Unit::Seconds,
+        cpu,
+    );
+    registry.register("encode_speed", "Encoding against real time", speed);
+    let share = Gauge::<f64, AtomicU64>::default();
+    share.set(f64::from(by_hardware) / f64::from(encoded.max(1)));
+    registry.register("hardware_share", "Encoded renditions that hardware makes", share);
+    let paused = Gauge::<i64>::default();
+    paused.set(api.governor.background_paused().into());
+    registry.register("background_paused", "1 while work that can wait should", paused);
+    let changes = Counter::<u64>::default();
+    changes.inc_by(api.governor.changes_total());
+    registry.register("quality_changes", "Changes of qualities by load", changes);
 }
 
 fn process(api: &Api, registry: &mut Registry) {

@@ -161,6 +161,7 @@ impl Engine {
 
     fn check_bandwidth(&mut self, at_ms: u64) {
         let Some(master) = self.master.clone() else { return };
+        self.exceeded.retain(|uri| master.variants.iter().any(|v| v.uri == *uri));
         for variant in &master.variants {
             let own = name_in(&master, &variant.uri);
             let Some(rendition) = self.renditions.get(&own) else { continue };
@@ -186,8 +187,18 @@ impl Engine {
                 let key = format!("{} {}", variant.uri, peak / (said / 10).max(1));
                 self.find_once(at_ms, Rule::BandwidthExceeded, &own, &key, detail);
             }
+            let exceeded = matches!((variant.average_bandwidth, average),
+                (Some(said), Some(average)) if average > said.saturating_add(said / 10));
+            // A segment may have ended while the playlist was on its way: the next one counts.
+            let again = match exceeded {
+                true => !self.exceeded.insert(variant.uri.clone()),
+                false => {
+                    self.exceeded.remove(&variant.uri);
+                    false
+                }
+            };
             if let (Some(said), Some(average)) = (variant.average_bandwidth, average)
-                && average > said.saturating_add(said / 10)
+                && again
             {
                 let detail = format!("AVERAGE-BANDWIDTH is {said}, measured {average} bit/s");
                 let key = format!("{} {}", variant.uri, average / (said / 10).max(1));

@@ -115,6 +115,8 @@ pub(crate) struct Engine {
     maps_kept: BTreeMap<u64, u64>,
     /// What the last multivariant playlist said that the media did not bear out.
     mismatches: Vec<(Rule, String, String)>,
+    /// Variants whose average was above what the last multivariant playlist said.
+    exceeded: BTreeSet<String>,
     contact: contact::Contact,
 }
 
@@ -170,6 +172,7 @@ impl Engine {
             claims: VecDeque::new(),
             maps_kept: BTreeMap::new(),
             mismatches: Vec::new(),
+            exceeded: BTreeSet::new(),
             contact: contact::Contact::default(),
         }
     }
