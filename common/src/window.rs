@@ -236,7 +236,10 @@ impl StreamWindow {
             }
             stays
         });
-        self.withdrawn.clear();
+        // Another record of the same session changes encoders, not what is made.
+        if self.sessions.back().is_none_or(|last| last.session != session.session) {
+            self.withdrawn.clear();
+        }
         self.sessions.push_back(session.clone());
         self.forget_sessions();
         changes.renditions.sort();

@@ -29,7 +29,7 @@ pub(super) async fn ready(State(api): State<Arc<Api>>) -> (StatusCode, Json<serd
     (code, Json(json!({ "status": status, "spool_degraded": api.spool.degraded() })))
 }
 
-/// One quality: 200 while it is live, 503 with the reason while it is not, 404 when there is none.
+/// One quality: 200 while it is live, 503 while it is not, 404 when there is none.
 pub(super) async fn rendition(
     State(api): State<Arc<Api>>,
     Path((stream, rendition)): Path<(StreamName, RenditionId)>,
@@ -48,7 +48,6 @@ pub(super) async fn rendition(
     let body = json!({
         "state": status.state,
         "quality": health.state,
-        "reason": health.reason,
         "msn": newest.map(|(msn, _)| msn),
         "part": newest.map(|(_, part)| part),
     });

@@ -46,7 +46,13 @@ pub(super) async fn media(
     let rendition = match live.rendition(id) {
         Some(rendition) => rendition,
         None if live.is_asleep(id) => {
-            match tokio::time::timeout(WAKE_MAX, live.appearance(id)).await {
+            let appears = tokio::time::timeout(WAKE_MAX, live.appearance(id));
+            let appeared = tokio::select! {
+                biased;
+                appeared = appears => appeared,
+                () = live.released() => Ok(None),
+            };
+            match appeared {
                 Ok(Some(rendition)) => rendition,
                 _ => return headers::refused(StatusCode::SERVICE_UNAVAILABLE, "it does not start"),
             }

@@ -35,6 +35,9 @@ const SETTLE_MS: u64 = 5_000;
 /// Of the processor time that the workers get while they are slow, this much is given out.
 const GIVEN_OUT: f64 = 0.85;
 
+/// Above this share of free cores a slow stream is slow by itself.
+const SPARE: f64 = 0.25;
+
 /// Of all cores this much must stay free when something comes back.
 const RESERVE: f64 = 0.08;
 
@@ -237,22 +240,36 @@ impl Controller {
         let short = machine.memory_limit_bytes > 0
             && machine.memory_bytes as f64 > machine.memory_limit_bytes as f64 * MEMORY_HIGH;
         self.memory_ticks = if short { self.memory_ticks + 1 } else { 0 };
+        self.take_for_budget(streams, &mut changes);
         let before = changes.len();
         if now_ms >= self.settled_ms {
             if !slow.is_empty() {
-                self.take_for_speed(&slow, streams, &mut changes);
+                self.take_for_speed(machine, &slow, streams, &mut changes);
             } else if self.memory_ticks >= MEMORY_TICKS {
                 self.take_for_memory(machine, streams, &mut changes);
             }
-            self.take_for_budget(streams, &mut changes);
         }
         if changes.len() > before {
             self.took(now_ms);
-        } else if slow.is_empty() && !short {
-            self.give_back(now_ms, machine, streams, &mut changes);
-        } else {
+        } else if short {
             self.room_since_ms = None;
+        } else {
+            // A stream that is slow by itself keeps nobody else from coming back.
+            let others: Vec<_> = streams.iter().filter(|s| !self.is_slow(s)).cloned().collect();
+            self.give_back(now_ms, machine, &others, &mut changes);
         }
+        changes
+    }
+
+    /// Does what the operator and demand want between two looks.
+    pub fn obey_now(
+        &mut self,
+        now_ms: u64,
+        switches: Switches,
+        streams: &[StreamLoad],
+    ) -> Vec<Change> {
+        let mut changes = Vec::new();
+        self.obey(now_ms, switches, streams, &mut changes);
         changes
     }
 
@@ -288,8 +305,10 @@ impl Controller {
     /// Whether work that can wait should: recordings, seeding of old windows, uploads of the past.
     pub fn background_paused(&self, now_ms: u64, machine: Machine) -> bool {
         let lately = self.last_slow_ms.is_some_and(|at| now_ms < at + BACKGROUND_MS);
-        let short =
-            self.known.values().any(|k| k.off.is_some_and(Why::is_load) || k.lowered_why.is_some());
+        let lacks = |k: &Known| k.off.is_some_and(Why::is_load) || k.lowered_why.is_some();
+        // Only a stream that is on has a history.
+        let on = |name: &StreamName| self.slow.contains_key(name);
+        let short = self.known.iter().any(|((name, _), known)| on(name) && lacks(known));
         lately || short || self.memory_ticks > 0 || machine.uploads_behind
     }
 
@@ -447,10 +466,18 @@ impl Controller {
     /// Keeps as much as fits into the processor time that the workers get.
     fn take_for_speed(
         &mut self,
+        machine: Machine,
         slow: &[&StreamLoad],
         streams: &[StreamLoad],
         changes: &mut Vec<Change>,
     ) {
+        // With cores to spare it is not for want of them, and taking from others would not help.
+        let alone: Vec<StreamLoad>;
+        let mut streams = streams;
+        if machine.free_cores > SPARE * machine.cores {
+            alone = slow.iter().map(|s| (*s).clone()).collect();
+            streams = &alone;
+        }
         let why: BTreeMap<_, _> = slow.iter().map(|s| (&s.name, self.why_slow(s))).collect();
         let Some(worst) = why.values().copied().reduce(|a, b| a.worse(b)) else { return };
         let room = GIVEN_OUT * streams.iter().filter(|s| s.live).map(|s| s.cores).sum::<f64>();
@@ -646,6 +673,12 @@ impl Controller {
                 let Some(known) = self.known.get(&(stream.name.clone(), load.id.clone())) else {
                     continue;
                 };
+                let too_large = matches!(known.off, Some(Why::Budget { max_mb, .. })
+                    if load.quality.memory_bytes_max >> 20 <= max_mb);
+                if too_large {
+                    // Only another budget changes that.
+                    continue;
+                }
                 if known.off.is_none_or(Why::is_load)
                     && (known.off.is_some() || known.lowered != Lowered::No)
                 {

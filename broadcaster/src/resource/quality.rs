@@ -87,7 +87,7 @@ impl QualityChoice {
             enabled: self.enabled.unwrap_or(true),
             encode: self.encode.unwrap_or_default(),
             priority: self.priority.unwrap_or(priority),
-            memory_bytes_max: self.memory_mb.unwrap_or(memory_mb) << 20,
+            memory_bytes_max: self.memory_mb.unwrap_or(memory_mb).max(1).saturating_mul(1 << 20),
         }
     }
 }

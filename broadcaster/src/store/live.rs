@@ -189,7 +189,12 @@ impl LiveStream {
         for variant in &variants {
             seen.insert(variant.id.clone(), variant.clone());
         }
-        seen.retain(|id, _| window.description(id).is_some());
+        seen.retain(|id, variant| {
+            window.description(id).is_some_and(|now| {
+                let size = (u32::from(now.width), u32::from(now.height));
+                now.codec == variant.codec && size == (variant.width.into(), variant.height.into())
+            })
+        });
         for id in self.asleep.load().iter() {
             if let (None, Some(variant)) = (variants.iter().find(|v| v.id == *id), seen.get(id)) {
                 variants.push(variant.clone());
@@ -200,6 +205,8 @@ impl LiveStream {
 
     /// Forgets everything: the stream is free.
     pub fn clear(&self) {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.asleep.store(Arc::default());
         self.master.store(None);
         self.renditions.store(Arc::default());
     }

@@ -2,7 +2,7 @@
 //! ([`crate::resource::degrade`]) and tells the streams.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use common::id::{RenditionId, StreamName};
@@ -43,7 +43,7 @@ struct Inner {
     now_ms: u64,
     recent: VecDeque<Noted>,
     /// What each stream was told last.
-    told: BTreeMap<StreamName, Vec<Order>>,
+    told: BTreeMap<StreamName, (Weak<Stream>, Vec<Order>)>,
 }
 
 /// A change that was made, for the operator.
@@ -73,12 +73,13 @@ impl Governor {
         let mut ticks = tokio::time::interval(LOOK_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
-                _ = ticks.tick() => {}
-                () = self.wake.notified() => {}
-                () = registry.origin().wanted() => {}
-            }
-            self.look(began.elapsed().as_millis() as u64, registry, monitor);
+            // Only regular looks measure: the same pulse must not count twice.
+            let regular = tokio::select! {
+                _ = ticks.tick() => true,
+                () = self.wake.notified() => false,
+                () = registry.origin().wanted() => false,
+            };
+            self.look(began.elapsed().as_millis() as u64, regular, registry, monitor);
         }
     }
 
@@ -118,7 +119,7 @@ impl Governor {
         inner.controller.background_paused(inner.now_ms, inner.machine)
     }
 
-    fn look(&self, now_ms: u64, registry: &Registry, monitor: &Monitor) {
+    fn look(&self, now_ms: u64, regular: bool, registry: &Registry, monitor: &Monitor) {
         let streams = registry.list();
         let loads: Vec<_> = streams.iter().map(|(entry, stream)| load(entry, stream)).collect();
         let limits = registry.limits().get();
@@ -126,7 +127,10 @@ impl Governor {
         let machine = machine(monitor);
         let mut inner = self.lock();
         (inner.now_ms, inner.machine) = (now_ms, machine);
-        let changes = inner.controller.tick(now_ms, switches, machine, &loads);
+        let changes = match regular {
+            true => inner.controller.tick(now_ms, switches, machine, &loads),
+            false => inner.controller.obey_now(now_ms, switches, &loads),
+        };
         for change in changes {
             inner.note(change);
         }
@@ -137,11 +141,12 @@ impl Governor {
             let ids = load.qualities.iter().map(|q| &q.id);
             let asleep = ids.filter(|id| inner.controller.is_asleep(&load.name, id));
             stream.served.live.set_asleep(asleep.cloned().collect());
-            if !load.qualities.is_empty()
-                && inner.told.get(&load.name) != Some(&orders)
-                && stream.order(orders.clone())
-            {
-                inner.told.insert(load.name.clone(), orders);
+            // A stream that was taken up again knows nothing of what the one before was told.
+            let told = inner.told.get(&load.name).is_some_and(|(whom, told)| {
+                std::ptr::eq(whom.as_ptr(), Arc::as_ptr(stream)) && *told == orders
+            });
+            if !load.qualities.is_empty() && !told && stream.order(orders.clone()) {
+                inner.told.insert(load.name.clone(), (Arc::downgrade(stream), orders));
             }
         }
     }

@@ -120,6 +120,11 @@ impl Timeline {
         self.first.saturating_add(index as u32)
     }
 
+    /// The first segment of which no frame has been seen.
+    pub fn next_segment(&self) -> u32 {
+        self.seen_us.map_or(0, |seen_us| self.segment_of(seen_us) + 1)
+    }
+
     /// Time of the newest source video frame: segments up to here are final.
     pub fn seen_us(&self) -> Option<u64> {
         self.seen_us

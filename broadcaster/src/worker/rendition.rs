@@ -108,6 +108,12 @@ impl Rendition {
         Ok(())
     }
 
+    /// Forgets codec and init segment: another encoder will make it.
+    pub fn forget_config(&mut self) {
+        self.made.init = Bytes::new();
+        self.started = false;
+    }
+
     /// Whether codec and init segment are known.
     pub fn is_ready(&self) -> bool {
         !self.made.init.is_empty()

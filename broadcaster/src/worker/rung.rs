@@ -10,6 +10,7 @@
 //! the pictures are scaled (see [`super::pipeline`]), so that all rungs miss the same frames and
 //! an encoder that hangs holds up nobody.
 
+use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -173,6 +174,23 @@ impl Encoding {
         let _ = self.source.push_buffer(buffer);
     }
 
+    /// Shows a picture again until the next one at `next_ns`, when that is long.
+    fn fill(
+        &mut self,
+        (before, before_ns, segment): &(gst::Sample, u64, u32),
+        next_ns: u64,
+        mark: Option<u8>,
+    ) {
+        if !self.fills {
+            return;
+        }
+        for at_ns in repeats(*before_ns, next_ns) {
+            if self.has_room() {
+                self.push(before, at_ns, *segment, mark);
+            }
+        }
+    }
+
     /// Whether it has room for another picture.
     fn has_room(&self) -> bool {
         self.source.current_level_buffers() < self.frames_max
@@ -201,9 +219,10 @@ impl Encoding {
 
     /// Gets rid of it without waiting for it to stop.
     pub fn abandon(self) {
-        // Without a thread to spare it is stopped here, which may take a moment.
-        let _ =
-            std::thread::Builder::new().name("encoder-end".to_owned()).spawn(move || drop(self));
+        // Without a thread to spare it is left as it is: stopped here, it might wait for us.
+        let held = ManuallyDrop::new(self);
+        let ends = std::thread::Builder::new().name("encoder-end".to_owned());
+        let _ = ends.spawn(move || drop(ManuallyDrop::into_inner(held)));
     }
 }
 
@@ -341,11 +360,15 @@ impl Outlet {
 
     /// Throws away every encoding at once.
     pub fn cut(&self) {
-        self.change(|gate| {
-            gate.next = None;
-            gate.current.take()
-        });
+        // Each leaves the gate before it is stopped, which may take long.
+        self.change(|gate| gate.next.take().and_then(|(_, next)| next));
+        self.change(|gate| gate.current.take());
         self.forget_ended();
+    }
+
+    /// Looks at the encoding that works on its last pictures, if there is one.
+    pub fn look_at_ending<T>(&self, look: impl FnOnce(&Encoding) -> T) -> Option<T> {
+        self.gate().ending.as_ref().map(look)
     }
 
     /// The encoding that was finishing has finished.
@@ -375,29 +398,30 @@ impl Outlet {
 
     /// A picture of the rung's size.
     pub(super) fn handle(&self, sample: &gst::Sample) {
-        let Some(pts) = sample.buffer().and_then(|b| b.pts()) else { return };
-        let segment = lock(&self.timeline).segment_of(pts.useconds());
-        let due = |gate: &Gate| gate.next.as_ref().is_some_and(|(at, _)| segment >= *at);
-        if due(&self.gate()) {
-            self.change(|gate| {
+        let Some(pts_ns) = sample.buffer().and_then(|b| b.pts()).map(|pts| pts.nseconds()) else {
+            return;
+        };
+        let segment = lock(&self.timeline).segment_of(pts_ns / 1000);
+        self.change(|gate| {
+            let newest = gate.newest.replace((sample.clone(), pts_ns, segment));
+            // What fills the gap belongs to whoever had the picture before it.
+            if let (Some(current), Some(before)) = (&mut gate.current, newest) {
+                current.fill(&before, pts_ns, self.mark);
+            }
+            let mut unused = None;
+            if gate.next.as_ref().is_some_and(|(at, _)| segment >= *at) {
                 let next = gate.next.take().and_then(|(_, next)| next);
                 let old = std::mem::replace(&mut gate.current, next);
                 if let Some(old) = &old {
                     old.finish();
                 }
-                std::mem::replace(&mut gate.ending, old)
-            });
-        }
-        let mut gate = self.gate();
-        let pts_ns = pts.nseconds();
-        let newest = gate.newest.replace((sample.clone(), pts_ns, segment));
-        let Some(current) = &mut gate.current else { return };
-        if let Some((before, before_ns, its_segment)) = newest.filter(|_| current.fills) {
-            for at_ns in repeats(before_ns, pts_ns) {
-                current.push(&before, at_ns, its_segment, self.mark);
+                unused = std::mem::replace(&mut gate.ending, old);
             }
-        }
-        current.push(sample, pts_ns, segment, self.mark);
+            if let Some(current) = &mut gate.current {
+                current.push(sample, pts_ns, segment, self.mark);
+            }
+            unused
+        });
     }
 
     /// Changes the gate, counts the sizes it needs anew and gets rid of what it gives back.

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use common::id::RenditionId;
 
@@ -28,6 +28,10 @@ const HARDWARE_STARTS_MS: u64 = 3_000;
 
 /// The same for software, which does not hang: a machine that is this slow is paused.
 const SOFTWARE_HANGS_MS: u64 = 5_000;
+
+/// An encoder that gets no more pictures has this long to give its last frames, in milliseconds: half
+/// a second of pictures may wait for it.
+const ENDS_MS: u64 = 3_000;
 
 /// Frames of a new encoder that may wait for the last ones of the old: two seconds at 60 fps.
 const EARLY_MAX: usize = 128;
@@ -56,6 +60,8 @@ pub struct Rungs {
     rungs: Vec<Rung>,
     timeline: Arc<Mutex<Timeline>>,
     events: SyncSender<Event>,
+    /// Encodings, or their absence, that wait to take effect.
+    begun: Vec<(usize, Option<Encoding>)>,
 }
 
 #[derive(Debug)]
@@ -74,6 +80,8 @@ struct Rung {
     state: State,
     ordered: (bool, Lowered),
     stalled_ms: u64,
+    /// How long the last frames of an encoder are awaited.
+    ending_ms: u64,
     frames: u64,
     /// Processor time of its earlier encoders, in microseconds.
     cpu_us: u64,
@@ -94,7 +102,7 @@ enum State {
 impl Rungs {
     /// No rungs.
     pub fn new(timeline: Arc<Mutex<Timeline>>, events: SyncSender<Event>) -> Self {
-        Self { rungs: Vec::new(), timeline, events }
+        Self { rungs: Vec::new(), timeline, events, begun: Vec::new() }
     }
 
     /// Takes up the rungs of a plan, none of them on yet. `candidates` says what can encode each,
@@ -118,6 +126,7 @@ impl Rungs {
                 state: State::Off,
                 ordered: (true, Lowered::No),
                 stalled_ms: 0,
+                ending_ms: 0,
                 frames: 0,
                 cpu_us: 0,
             })
@@ -132,7 +141,10 @@ impl Rungs {
     pub fn start(&mut self) -> Result<(), Failed> {
         for i in 0..self.rungs.len() {
             let lowered = self.rungs[i].ordered.1;
-            self.open(i, 0, lowered)?;
+            self.open(i, lowered)?;
+        }
+        for (i, encoding) in std::mem::take(&mut self.begun) {
+            self.rungs[i].outlet.switch(0, encoding);
         }
         Ok(())
     }
@@ -146,28 +158,29 @@ impl Rungs {
         }
     }
 
-    /// Carries out what was ordered, from `segment` on. Gives the outputs that get another encoder
-    /// there; until they have shown their configuration no further orders should be polled.
-    pub fn poll_orders(&mut self, segment: u32) -> Vec<usize> {
+    /// Carries out what was ordered, from the next segment on. Gives that segment and the outputs
+    /// that get another encoder there; until they have shown their configuration no further orders
+    /// should be polled.
+    pub fn poll_orders(&mut self) -> (u32, Vec<usize>) {
         let mut opened = Vec::new();
         for i in 0..self.rungs.len() {
             let rung = &mut self.rungs[i];
             let (on, lowered) = rung.ordered;
             match rung.state {
                 State::On(_) if !on && rung.before.is_none() => {
-                    rung.outlet.switch(segment, None);
                     rung.state = State::Ending;
+                    self.begun.push((i, None));
                 }
                 State::On(now) if now != lowered && rung.before.is_none() => {
                     let before = rung.generation;
-                    if self.open(i, segment, lowered).is_ok() {
+                    if self.open(i, lowered).is_ok() {
                         self.rungs[i].before = Some(before);
                         opened.push(self.rungs[i].output);
                     } else {
                         self.rungs[i].ordered.1 = now;
                     }
                 }
-                State::Off if on => match self.open(i, segment, lowered) {
+                State::Off if on => match self.open(i, lowered) {
                     Ok(()) => opened.push(self.rungs[i].output),
                     Err(failed) => {
                         tracing::error!("{}", failed.message);
@@ -182,7 +195,18 @@ impl Rungs {
                 _ => {}
             }
         }
-        opened
+        (self.switch(), opened)
+    }
+
+    /// Lets what was begun take effect with the next segment. Which one that is cannot change
+    /// meanwhile, so no picture of it has passed.
+    fn switch(&mut self) -> u32 {
+        let timeline = self.timeline.lock().unwrap_or_else(PoisonError::into_inner);
+        let segment = timeline.next_segment();
+        for (i, encoding) in std::mem::take(&mut self.begun) {
+            self.rungs[i].outlet.switch(segment, encoding);
+        }
+        segment
     }
 
     /// Whether a coded frame counts now. `None`: it waits, or counts no more.
@@ -210,13 +234,14 @@ impl Rungs {
         let rung = self.rungs.iter_mut().find(|r| r.output == output)?;
         if rung.before == Some(generation) {
             rung.before = None;
+            rung.count_ending();
             rung.outlet.forget_ended();
             return Some(Ended { early: std::mem::take(&mut rung.early), off: false });
         }
         if rung.generation != generation || rung.state != State::Ending {
             return None;
         }
-        rung.outlet.cut();
+        rung.let_go();
         rung.state = State::Off;
         Some(Ended { early: VecDeque::new(), off: true })
     }
@@ -224,7 +249,7 @@ impl Rungs {
     /// Takes a rung off the air at once, before its first frame counted.
     pub fn switch_off(&mut self, output: usize) {
         if let Some(rung) = self.rungs.iter_mut().find(|r| r.output == output) {
-            rung.outlet.cut();
+            rung.let_go();
             rung.generation += 1;
             rung.state = State::Off;
         }
@@ -233,6 +258,25 @@ impl Rungs {
     /// Whether it was ordered not to be made.
     pub fn is_ordered_off(&self, output: usize) -> bool {
         self.rungs.iter().any(|r| r.output == output && !r.ordered.0)
+    }
+
+    /// Encoders that do not come to their end, `elapsed_ms` after the last look, with their
+    /// generations: they are given up.
+    pub fn poll_endings(&mut self, elapsed_ms: u64) -> Vec<(usize, Generation)> {
+        let given_up = |rung: &mut Rung| {
+            let failed = rung.outlet.look_at_ending(Encoding::failure);
+            rung.ending_ms =
+                if failed.is_some() { rung.ending_ms + elapsed_ms.min(100) } else { 0 };
+            let failed = failed.flatten().is_some();
+            let ended = failed || rung.ending_ms >= ENDS_MS;
+            ended.then(|| (rung.output, rung.before.unwrap_or(rung.generation)))
+        };
+        self.rungs.iter_mut().filter_map(given_up).collect()
+    }
+
+    /// Whether that is what an output is made by now.
+    pub fn is_current(&self, output: usize, generation: Generation) -> bool {
+        self.rungs.iter().all(|r| r.output != output || r.generation == generation)
     }
 
     /// The first encoder that failed or hangs, `elapsed_ms` after the last look.
@@ -248,14 +292,18 @@ impl Rungs {
         None
     }
 
-    /// Cuts off a failed encoder and starts the next one, from `segment` on.
-    pub fn replace(&mut self, output: usize, segment: u32) -> After {
+    /// Cuts off a failed encoder and starts the next one, from the segment that is given on.
+    pub fn replace(&mut self, output: usize) -> (u32, After) {
+        let after = self.begin_next(output);
+        (self.switch(), after)
+    }
+
+    fn begin_next(&mut self, output: usize) -> After {
         let Some(i) = self.rungs.iter().position(|r| r.output == output) else {
             return After::Nothing;
         };
         let rung = &mut self.rungs[i];
-        rung.outlet.cut();
-        rung.outlet.forget_ended();
+        rung.let_go();
         (rung.before, rung.stalled_ms) = (None, 0);
         rung.early.clear();
         rung.generation += 1;
@@ -265,7 +313,7 @@ impl Rungs {
             rung.state = State::Off;
             return After::Nothing;
         }
-        match self.open(i, segment, lowered) {
+        match self.open(i, lowered) {
             Ok(()) => After::Next(self.rungs[i].element()),
             Err(failed) => {
                 tracing::error!("{}", failed.message);
@@ -317,7 +365,8 @@ impl Rungs {
         };
         let now = rung.outlet.look(|e| (e.progress().cpu_us(), e.waiting()));
         let (cpu_us, waiting) = now.unwrap_or_default();
-        EncoderStatus { cpu_us: rung.cpu_us + cpu_us, waiting }
+        let ending_us = rung.outlet.look_at_ending(|e| e.progress().cpu_us()).unwrap_or(0);
+        EncoderStatus { cpu_us: rung.cpu_us + ending_us + cpu_us, waiting }
     }
 
     fn by_id(&mut self, id: &RenditionId) -> Option<&mut Rung> {
@@ -325,7 +374,7 @@ impl Rungs {
     }
 
     /// Starts the first encoder that does, from the one whose turn it is.
-    fn open(&mut self, i: usize, segment: u32, lowered: Lowered) -> Result<(), Failed> {
+    fn open(&mut self, i: usize, lowered: Lowered) -> Result<(), Failed> {
         let rung = &mut self.rungs[i];
         let mut last = None;
         while let Some(candidate) = rung.candidates.get(rung.candidate).copied() {
@@ -333,8 +382,7 @@ impl Rungs {
             let job = rung.job(effort, lowered);
             match Encoding::start(job, candidate.encoder, &self.timeline, &self.events) {
                 Ok(encoding) => {
-                    rung.cpu_us += rung.outlet.look(|e| e.progress().cpu_us()).unwrap_or(0);
-                    rung.outlet.switch(segment, Some(encoding));
+                    self.begun.push((i, Some(encoding)));
                     rung.generation = job.generation;
                     (rung.state, rung.stalled_ms, rung.frames) = (State::On(lowered), 0, 0);
                     return Ok(());
@@ -389,6 +437,18 @@ impl Rung {
     fn halved(&self) -> Option<(u32, u32)> {
         let (fps, per) = self.planned.fps?;
         Some((fps, per * 2)).filter(|_| fps > 20 * per)
+    }
+
+    /// Lets every encoding go, and keeps what they cost.
+    fn let_go(&mut self) {
+        self.cpu_us += self.outlet.look(|e| e.progress().cpu_us()).unwrap_or(0);
+        self.count_ending();
+        self.outlet.cut();
+    }
+
+    fn count_ending(&mut self) {
+        self.cpu_us += self.outlet.look_at_ending(|e| e.progress().cpu_us()).unwrap_or(0);
+        self.ending_ms = 0;
     }
 
     fn element(&self) -> &'static str {

@@ -506,6 +506,7 @@ impl Session {
         self.poll_ready(emit)?;
         let elapsed = std::mem::replace(&mut self.ticked, Instant::now()).elapsed();
         self.poll_failures(elapsed.as_millis() as u64, emit)?;
+        self.poll_endings(elapsed.as_millis() as u64, emit)?;
         self.poll_orders();
         self.poll_barrier(emit);
         if self.status.last.elapsed() < Duration::from_secs(1) {

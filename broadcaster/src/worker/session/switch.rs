@@ -33,11 +33,11 @@ impl Session {
         if !self.ready_sent || self.barrier.is_some() || self.draining.is_some() {
             return;
         }
-        let segment = self.next_segment();
         if !self.late.is_empty() {
+            let segment = lock(&self.timeline).next_segment();
             return self.begin_late(segment);
         }
-        let opened = self.rungs.poll_orders(segment);
+        let (segment, opened) = self.rungs.poll_orders();
         if !opened.is_empty() {
             self.barrier = Some(Barrier::new(segment, opened));
         }
@@ -115,6 +115,8 @@ impl Session {
         generation: u32,
         emit: &mut dyn FnMut(Report) -> bool,
     ) -> Result<(), Failed> {
+        // One that was replaced is not among those that a drain awaits.
+        let awaited = self.rungs.is_current(output, generation);
         if let Some(ended) = self.rungs.handle_ended(output, generation) {
             for coded in ended.early {
                 self.handle_admitted(coded, emit)?;
@@ -127,7 +129,7 @@ impl Session {
                 return Ok(());
             }
         }
-        if let Some(drain) = &mut self.draining {
+        if let Some(drain) = self.draining.as_mut().filter(|_| awaited) {
             drain.outputs_left = drain.outputs_left.saturating_sub(1);
         }
         Ok(())
@@ -151,7 +153,8 @@ impl Session {
             // A part that was begun is all there is of its segment.
             self.finish_rendition(output, emit)?;
             self.late.forget(output);
-            let segment = self.next_segment();
+            let why = format!("'{id}': {element} failed: {}", failed.message);
+            let (segment, after) = self.rungs.replace(output);
             if self.barrier.as_ref().is_some_and(|barrier| barrier.segment() != segment) {
                 // Who was awaited comes late.
                 self.fall(emit);
@@ -159,8 +162,10 @@ impl Session {
             if let Some(barrier) = &mut self.barrier {
                 barrier.give_up(output);
             }
-            let why = format!("'{id}': {element} failed: {}", failed.message);
-            let note = match self.rungs.replace(output, segment) {
+            if !self.ready_sent {
+                self.forget_before_ready(output);
+            }
+            let note = match after {
                 After::Next(next) => {
                     if self.ready_sent {
                         let barrier = self.barrier.get_or_insert_with(|| Barrier::new(segment, []));
@@ -178,6 +183,28 @@ impl Session {
                 (true, false) => self.report(Report::Noted(note), emit),
                 (false, _) => self.notes.push(note),
             }
+        }
+        Ok(())
+    }
+
+    /// What an encoder made before the session was ready is of no use with its successor's
+    /// configuration.
+    fn forget_before_ready(&mut self, output: usize) {
+        self.held.retain(|r| !matches!(r, Report::Part(p) if usize::from(p.rendition) == output));
+        if let Some(rendition) = self.renditions.get_mut(output) {
+            rendition.forget_config();
+        }
+    }
+
+    /// Gives up encoders that do not come to their end.
+    pub(super) fn poll_endings(
+        &mut self,
+        elapsed_ms: u64,
+        emit: &mut dyn FnMut(Report) -> bool,
+    ) -> Result<(), Failed> {
+        for (output, generation) in self.rungs.poll_endings(elapsed_ms) {
+            tracing::warn!(output, "an encoder does not come to its end and is given up");
+            self.handle_output_ended(output, generation, emit)?;
         }
         Ok(())
     }
@@ -282,14 +309,5 @@ impl Session {
         }
         let is_source = self.source_index == Some(i);
         !is_source || (self.pass.video.is_some() && !self.pass.is_off)
-    }
-
-    /// The first segment of which no frame has been seen.
-    fn next_segment(&self) -> u32 {
-        let timeline = lock(&self.timeline);
-        match timeline.seen_us() {
-            Some(seen_us) => timeline.segment_of(seen_us) + 1,
-            None => 0,
-        }
     }
 }
