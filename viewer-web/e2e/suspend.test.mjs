@@ -113,7 +113,8 @@ describe('a quality that is paused', () => {
         await shows(page, (now) => now === '240p');
       });
       await change('240p', { encode: 'always' });
-    }));
+    }),
+  );
 
   /** @param {string} id @param {object} body */
   function change(id, body) {
