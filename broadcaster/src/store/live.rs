@@ -192,7 +192,7 @@ impl LiveStream {
         seen.retain(|id, variant| {
             window.description(id).is_some_and(|now| {
                 let size = (u32::from(now.width), u32::from(now.height));
-                now.codec == variant.codec && size == (variant.width.into(), variant.height.into())
+                now.codec == variant.codec && size == (variant.width, variant.height)
             })
         });
         for id in self.asleep.load().iter() {
