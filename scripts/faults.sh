@@ -16,8 +16,6 @@ if [ "$(id -u)" -ne 0 ] || ! unshare --mount true 2>/dev/null; then
     echo "SKIPPED: this needs root and mount namespaces"; exit 77
 fi
 . scripts/lib.sh
-broken=0
-wrong() { broken=1; say "BROKEN: $*"; }
 helpers=() group="" told="" disk=""
 end_case() {
     for pid in "${helpers[@]}"; do kill "$pid" 2>/dev/null || true; done

@@ -13,6 +13,9 @@ trap cleanup EXIT
 free_port() { python3 -c 'import socket; s=socket.socket(); s.bind(("127.0.0.1",0)); print(s.getsockname()[1])'; }
 http=$(free_port) admin=$(free_port) rtmp=$(free_port)
 say() { printf '%4ds  %s\n' "$SECONDS" "$*"; }
+# wrong WORDS: something is not as it should be; the script ends with status $broken.
+broken=0
+wrong() { broken=1; say "BROKEN: $*"; }
 
 # start_server [FLAGS]: starts $bin in $data/shoal and waits until it answers.
 start_server() {

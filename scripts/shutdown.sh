@@ -8,8 +8,6 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 bin=${1:-target/release/broadcaster}
 . scripts/lib.sh
-broken=0
-wrong() { broken=1; say "BROKEN: $*"; }
 streams=(t1 t2 t3 r1 r2)
 playlist() { case $1 in r*) echo source ;; *) echo 240p ;; esac; }
 # The number of the newest segment that has begun.

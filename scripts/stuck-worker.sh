@@ -7,8 +7,6 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 bin=${1:-target/release/broadcaster}
 . scripts/lib.sh
-broken=0
-wrong() { broken=1; say "BROKEN: $*"; }
 # replaced NAME PID SECONDS: waits until another worker than PID makes its media.
 replaced() {
     for _ in $(seq $(($3 * 10))); do

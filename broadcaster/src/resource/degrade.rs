@@ -15,6 +15,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use common::id::{RenditionId, StreamName};
+use serde::Serialize;
 
 use super::quality::{Encode, Quality};
 use crate::worker::ipc::Lowered;
@@ -149,7 +150,7 @@ pub struct Switches {
 }
 
 /// What is decided for one quality.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Change {
     /// The stream.
     pub stream: StreamName,

@@ -52,18 +52,9 @@ pub struct Noted {
     /// When, in microseconds since the Unix epoch.
     #[serde(skip)]
     pub at_us: i64,
-    /// The stream.
-    pub stream: StreamName,
-    /// The quality.
-    pub rendition: RenditionId,
-    /// Whether it is made from here on.
-    pub on: bool,
-    /// What is spared on it.
-    pub lowered: Lowered,
-    /// Why.
-    pub reason: String,
-    /// Whether it was for lack of something or its return.
-    pub by_load: bool,
+    /// What was decided.
+    #[serde(flatten)]
+    pub change: Change,
 }
 
 impl Governor {
@@ -158,7 +149,7 @@ impl Governor {
 }
 
 impl Inner {
-    /// What is ordered of a stream: only what is not as planned, and what was so before.
+    /// What is ordered of a stream: every quality, since a worker keeps what it is not told.
     fn orders(&self, load: &StreamLoad) -> Vec<Order> {
         let order = |quality: &QualityLoad| {
             let (on, lowered) = self.controller.ordered(&load.name, &quality.id);
@@ -168,15 +159,15 @@ impl Inner {
     }
 
     fn note(&mut self, change: Change) {
-        let Change { stream, rendition, on, lowered, reason, by_load } = change;
+        let Change { stream, rendition, on, lowered, reason, by_load } = &change;
         let what = match (on, lowered) {
             (false, _) => "paused",
             (true, Lowered::No) => "resumed",
             (true, Lowered::Effort) => "made with less effort",
             (true, Lowered::FrameRate) => "made at half its frame rate",
         };
-        let before = if on && lowered == Lowered::No { "it was away: " } else { "" };
-        if by_load && !on {
+        let before = if *on && *lowered == Lowered::No { "it was away: " } else { "" };
+        if *by_load && !on {
             tracing::warn!(%stream, %rendition, "{rendition} {what}: {reason}");
         } else {
             tracing::info!(%stream, %rendition, "{rendition} {what}: {before}{reason}");
@@ -186,7 +177,7 @@ impl Inner {
         }
         let at_us = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let at_us = at_us.map_or(0, |d| d.as_micros() as i64);
-        self.recent.push_back(Noted { at_us, stream, rendition, on, lowered, reason, by_load });
+        self.recent.push_back(Noted { at_us, change });
     }
 }
 
@@ -197,7 +188,7 @@ fn machine(monitor: &Monitor) -> Machine {
     };
     Machine {
         cores: host.cores,
-        free_cores: (host.cores - host.cpu_busy).max(0.0),
+        free_cores: host.cores_free(),
         memory_bytes: host.memory_bytes,
         memory_limit_bytes: host.memory_limit_bytes,
         uploads_behind: false,

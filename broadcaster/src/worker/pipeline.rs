@@ -504,35 +504,7 @@ impl Building {
     }
 
     fn sink(&self, output: usize, caps: &gst::Caps) -> Result<gst::Element, Failed> {
-        let (events, ended) = (self.events.clone(), self.events.clone());
-        let mut configured = false;
-        let callbacks = gst_app::AppSinkCallbacks::builder()
-            .new_sample(move |sink| {
-                let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
-                let Some(mut coded) = coded(output, 0, &sample) else {
-                    return Ok(gst::FlowSuccess::Ok);
-                };
-                if configured {
-                    coded.config = None;
-                }
-                configured |= coded.config.is_some();
-                // Waits while the session is busy, which bounds everything before it.
-                events.send(Event::Coded(coded)).map_err(|_| gst::FlowError::Eos)?;
-                Ok(gst::FlowSuccess::Ok)
-            })
-            .eos(move |_| {
-                // Nobody is listening when the session is already over.
-                let _ = ended.send(Event::OutputEnded { output, generation: 0 });
-            })
-            .build();
-        let sink = gst_app::AppSink::builder()
-            .name(format!("out-{output}"))
-            .caps(caps)
-            .sync(false)
-            .async_(false)
-            .enable_last_sample(false)
-            .callbacks(callbacks)
-            .build();
+        let sink = coded_sink(output, 0, caps, &self.events, || {});
         self.pipeline.add(&sink).map_err(bug)?;
         Ok(sink.upcast())
     }
@@ -710,8 +682,48 @@ fn aac_caps(asc: &Bytes, info: &AudioInfo) -> gst::Caps {
         .build()
 }
 
+/// Where an encoder's frames come out: each is told of by `on_frame` and sent to the session.
+pub(super) fn coded_sink(
+    output: usize,
+    generation: Generation,
+    caps: &gst::Caps,
+    events: &SyncSender<Event>,
+    on_frame: impl Fn() + Send + 'static,
+) -> gst_app::AppSink {
+    let (events, ended) = (events.clone(), events.clone());
+    let mut configured = false;
+    let callbacks = gst_app::AppSinkCallbacks::builder()
+        .new_sample(move |sink| {
+            let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
+            on_frame();
+            let Some(mut coded) = coded(output, generation, &sample) else {
+                return Ok(gst::FlowSuccess::Ok);
+            };
+            if configured {
+                coded.config = None;
+            }
+            configured |= coded.config.is_some();
+            // Waits while the session is busy, which bounds everything before it.
+            events.send(Event::Coded(coded)).map_err(|_| gst::FlowError::Eos)?;
+            Ok(gst::FlowSuccess::Ok)
+        })
+        .eos(move |_| {
+            // Nobody is listening when the session is already over.
+            let _ = ended.send(Event::OutputEnded { output, generation });
+        })
+        .build();
+    gst_app::AppSink::builder()
+        .name(format!("out-{output}"))
+        .caps(caps)
+        .sync(false)
+        .async_(false)
+        .enable_last_sample(false)
+        .callbacks(callbacks)
+        .build()
+}
+
 /// Takes a coded frame out of what an encoder gave.
-pub(super) fn coded(output: usize, generation: Generation, sample: &gst::Sample) -> Option<Coded> {
+fn coded(output: usize, generation: Generation, sample: &gst::Sample) -> Option<Coded> {
     let buffer = sample.buffer_owned()?;
     // x264enc moves its timestamps by 1000 h and says so in the segment.
     let segment = sample.segment()?.downcast_ref::<gst::ClockTime>()?;

@@ -20,7 +20,7 @@ use gst::prelude::*;
 use super::cut::{Thinner, Timeline};
 use super::encoder::{VideoEncoder, VideoSettings};
 use super::ipc::Failed;
-use super::pipeline::{bug, coded, link, other};
+use super::pipeline::{bug, coded_sink, link, other};
 use super::session::Event;
 use super::testcard;
 
@@ -241,42 +241,14 @@ fn frames_max(job: Job) -> u64 {
 }
 
 fn sink(job: Job, progress: &Arc<Progress>, events: &SyncSender<Event>) -> gst_app::AppSink {
-    let (events, ended) = (events.clone(), events.clone());
-    let progress = Arc::clone(progress);
-    let (output, generation) = (job.output, job.generation);
-    let mut configured = false;
-    let callbacks = gst_app::AppSinkCallbacks::builder()
-        .new_sample(move |sink| {
-            let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
-            progress.frames.fetch_add(1, Ordering::Relaxed);
-            let Some(mut coded) = coded(output, generation, &sample) else {
-                return Ok(gst::FlowSuccess::Ok);
-            };
-            if configured {
-                coded.config = None;
-            }
-            configured |= coded.config.is_some();
-            // Waits while the session is busy, which bounds everything before it.
-            events.send(Event::Coded(coded)).map_err(|_| gst::FlowError::Eos)?;
-            Ok(gst::FlowSuccess::Ok)
-        })
-        .eos(move |_| {
-            // Nobody is listening when the session is already over.
-            let _ = ended.send(Event::OutputEnded { output, generation });
-        })
-        .build();
     let caps = gst::Caps::builder("video/x-h264")
         .field("stream-format", "avc")
         .field("alignment", "au")
         .build();
-    gst_app::AppSink::builder()
-        .name(format!("out-{output}"))
-        .caps(&caps)
-        .sync(false)
-        .async_(false)
-        .enable_last_sample(false)
-        .callbacks(callbacks)
-        .build()
+    let progress = Arc::clone(progress);
+    coded_sink(job.output, job.generation, &caps, events, move || {
+        progress.frames.fetch_add(1, Ordering::Relaxed);
+    })
 }
 
 /// Asks the encoder for a key frame where a segment begins, and counts what it costs: the elements

@@ -125,9 +125,6 @@ impl Session {
                 self.finish_rendition(output, emit)?;
                 self.withdraw(output, SWITCHED_OFF.to_owned(), false, emit);
             }
-            if self.draining.is_none() {
-                return Ok(());
-            }
         }
         if let Some(drain) = self.draining.as_mut().filter(|_| awaited) {
             drain.outputs_left = drain.outputs_left.saturating_sub(1);
