@@ -97,9 +97,7 @@ describe('a quality that is paused', () => {
     });
   });
 
-  // Open: one or two stalls of a fifth of a second on this machine; reported, not yet required.
-  const open = { todo: 'stalls for a moment when a sleeping quality is woken' };
-  test('costs nothing either when it is made on demand and has to wake up first', open, () =>
+  test('costs nothing either when it is made on demand and has to wake up first', () =>
     watch('/watch/show?quality=480p', async (page) => {
       await change('240p', { encode: 'on_demand' });
       await eventually('240p sleeps', 40_000, async () =>
@@ -113,8 +111,7 @@ describe('a quality that is paused', () => {
         await shows(page, (now) => now === '240p');
       });
       await change('240p', { encode: 'always' });
-    }),
-  );
+    }));
 
   /** @param {string} id @param {object} body */
   function change(id, body) {

@@ -194,11 +194,12 @@ impl Origin {
             Target::Thumb(_) => info::thumb(&served.thumb.load()),
             Target::Playlist(_, id) => {
                 served.viewers.seen(peer, headers);
-                let sleeps = served.live.is_asleep(&id);
-                if sleeps || served.live.rendition(&id).is_some() {
+                let is_there = served.live.rendition(&id).is_some();
+                let wakes = !is_there && served.live.is_on_call(&id);
+                if wakes || is_there {
                     served.asked.note(&id);
                 }
-                if sleeps {
+                if wakes {
                     self.wanted.notify_one();
                 }
                 playlist::media(&served.live, &id, query, headers).await

@@ -45,7 +45,7 @@ pub(super) async fn media(
     };
     let rendition = match live.rendition(id) {
         Some(rendition) => rendition,
-        None if live.is_asleep(id) => {
+        None if live.is_on_call(id) => {
             let appears = tokio::time::timeout(WAKE_MAX, live.appearance(id));
             let appeared = tokio::select! {
                 biased;

@@ -29,7 +29,7 @@ pub struct LiveStream {
     master: ArcSwapOption<Text>,
     grace: std::sync::atomic::AtomicBool,
     /// Renditions that are made as soon as somebody asks for them, and what they were last.
-    asleep: ArcSwap<BTreeSet<RenditionId>>,
+    on_call: ArcSwap<BTreeSet<RenditionId>>,
     seen: Mutex<BTreeMap<RenditionId, Variant>>,
     /// Goes up when a rendition appears.
     appeared: watch::Sender<u64>,
@@ -74,7 +74,7 @@ impl LiveStream {
             renditions: ArcSwap::default(),
             master: ArcSwapOption::empty(),
             grace: false.into(),
-            asleep: ArcSwap::default(),
+            on_call: ArcSwap::default(),
             seen: Mutex::default(),
             appeared: watch::Sender::new(0),
             released: watch::Sender::new(false),
@@ -111,16 +111,16 @@ impl LiveStream {
         self.grace.store(grace, std::sync::atomic::Ordering::Relaxed);
     }
 
-    /// Says which renditions are made as soon as somebody asks for them.
-    pub fn set_asleep(&self, asleep: BTreeSet<RenditionId>) {
-        if **self.asleep.load() != asleep {
-            self.asleep.store(Arc::new(asleep));
+    /// Says which renditions are made as soon as somebody asks for them, or have been asked for.
+    pub fn set_on_call(&self, on_call: BTreeSet<RenditionId>) {
+        if **self.on_call.load() != on_call {
+            self.on_call.store(Arc::new(on_call));
         }
     }
 
-    /// Whether that rendition is made as soon as somebody asks for it.
-    pub fn is_asleep(&self, id: &RenditionId) -> bool {
-        self.asleep.load().contains(id)
+    /// Whether that rendition is made as soon as somebody asks for it, or has been asked for.
+    pub fn is_on_call(&self, id: &RenditionId) -> bool {
+        self.on_call.load().contains(id)
     }
 
     /// That rendition, once it is there.
@@ -174,7 +174,7 @@ impl LiveStream {
     /// Writes the multivariant playlist anew from what is playable now. The first one waits until
     /// every rendition is, since players read it only once; but not for one that stays behind.
     pub fn publish_master(&self, window: &StreamWindow) {
-        let variants = self.with_asleep(window, variants(window));
+        let variants = self.with_on_call(window, variants(window));
         let wanted = window.offered().count();
         let foremost = window.renditions().map(whole_segments).max().unwrap_or(0);
         let complete = variants.len() >= wanted || foremost >= WAIT_SEGMENTS;
@@ -183,8 +183,9 @@ impl LiveStream {
         self.master.store(playable.then(|| Arc::new(Text::from(multivariant(&variants)))));
     }
 
-    /// Adds what sleeps as it was when it was made: a quality that is not listed is never asked for.
-    fn with_asleep(&self, window: &StreamWindow, mut variants: Vec<Variant>) -> Vec<Variant> {
+    /// Adds what sleeps or wakes up as it was when it was made: a quality that is not listed is never
+    /// asked for, and one that left the list while it wakes would be taken for paused.
+    fn with_on_call(&self, window: &StreamWindow, mut variants: Vec<Variant>) -> Vec<Variant> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         for variant in &variants {
             seen.insert(variant.id.clone(), variant.clone());
@@ -195,7 +196,7 @@ impl LiveStream {
                 now.codec == variant.codec && size == (variant.width, variant.height)
             })
         });
-        for id in self.asleep.load().iter() {
+        for id in self.on_call.load().iter() {
             if let (None, Some(variant)) = (variants.iter().find(|v| v.id == *id), seen.get(id)) {
                 variants.push(variant.clone());
             }
@@ -206,7 +207,7 @@ impl LiveStream {
     /// Forgets everything: the stream is free.
     pub fn clear(&self) {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        self.asleep.store(Arc::default());
+        self.on_call.store(Arc::default());
         self.master.store(None);
         self.renditions.store(Arc::default());
     }

@@ -1,7 +1,7 @@
 //! Looks at every stream and the machine once a second, lets the controller decide
 //! ([`crate::resource::degrade`]) and tells the streams.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
@@ -15,6 +15,7 @@ use super::machine::State;
 use super::registry::{Registry, Stream};
 use crate::resource::degrade::{Change, Controller, Machine, QualityLoad, StreamLoad, Switches};
 use crate::resource::monitor::Monitor;
+use crate::resource::quality::Encode;
 use crate::streams::store::StreamEntry;
 use crate::worker::ipc::{Lowered, Order};
 
@@ -129,9 +130,7 @@ impl Governor {
         inner.told.retain(|name, _| loads.iter().any(|load| load.name == *name));
         for (load, (_, stream)) in loads.iter().zip(&streams) {
             let orders = inner.orders(load);
-            let ids = load.qualities.iter().map(|q| &q.id);
-            let asleep = ids.filter(|id| inner.controller.is_asleep(&load.name, id));
-            stream.served.live.set_asleep(asleep.cloned().collect());
+            stream.served.live.set_on_call(inner.on_call(load));
             // A stream that was taken up again knows nothing of what the one before was told.
             let told = inner.told.get(&load.name).is_some_and(|(whom, told)| {
                 std::ptr::eq(whom.as_ptr(), Arc::as_ptr(stream)) && *told == orders
@@ -156,6 +155,16 @@ impl Inner {
             Order { rendition: quality.id.clone(), on, lowered }
         };
         load.qualities.iter().map(order).collect()
+    }
+
+    /// What is there for whoever asks: it sleeps, or it was woken and begins with the next segment.
+    fn on_call(&self, load: &StreamLoad) -> BTreeSet<RenditionId> {
+        let answers = |quality: &&QualityLoad| {
+            let (on, _) = self.controller.ordered(&load.name, &quality.id);
+            let woken = on && quality.quality.encode == Encode::OnDemand && !quality.failed;
+            woken || self.controller.is_asleep(&load.name, &quality.id)
+        };
+        load.qualities.iter().filter(answers).map(|quality| quality.id.clone()).collect()
     }
 
     fn note(&mut self, change: Change) {

@@ -6,5 +6,6 @@ mod client;
 mod connections;
 mod http2;
 mod media;
+mod on_call;
 mod reload;
 mod rig;

@@ -11,7 +11,7 @@ use broadcaster::origin::{Info, Origin, P2pInfo, Served};
 use broadcaster::store::live::{LiveRendition, LiveStream};
 use broadcaster::store::ring::StoredSegment;
 use broadcaster::store::spool::{Spool, SpoolThread};
-use broadcaster::worker::ipc::{MadeRendition, Part, Ready};
+use broadcaster::worker::ipc::{Changed, MadeRendition, Part, Ready};
 use bytes::Bytes;
 use common::feed::Signer;
 use common::id::{Msn, SessionNumber, StreamName};
@@ -97,6 +97,14 @@ impl Rig {
             self.feed.part(&part(self.made, self.part_bytes));
             self.made += 1;
         }
+    }
+
+    /// The worker makes the rendition again, from the next segment on, after it was withdrawn.
+    pub(crate) fn resume(&mut self) {
+        let segment = self.made.div_ceil(PARTS);
+        let made = ready().renditions.remove(0);
+        self.feed.change(&Changed { segment, renditions: vec![(0, made)] }).unwrap();
+        self.made = segment * PARTS;
     }
 
     /// Everything made so far is written to the spool's files, and nothing after that.
