@@ -1,7 +1,7 @@
 /** The statistics over the picture: charts and the numbers of `stats()`. */
 import { h, setText } from '../ui/dom';
 import { icon } from '../ui/icons';
-import type { Viewer } from '../player/viewer';
+import type { Viewer } from '../player/api';
 import type { ViewerStats } from '../player/stats';
 import { createLineChart, createQualityTimeline } from './charts';
 import { bitrateLabel, bytesLabel } from './words';

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { Quality } from '../player/source';
-import type { ViewerState } from '../player/viewer';
+import type { ViewerState } from '../player/api';
 import {
   agoLabel,
   bitrateLabel,

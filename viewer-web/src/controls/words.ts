@@ -1,6 +1,6 @@
 /** What the player says about its state: pure, so that every state has words. */
 import type { Quality } from '../player/source';
-import type { ViewerState } from '../player/viewer';
+import type { ViewerState } from '../player/api';
 
 /** The card over the picture. */
 export interface Message {

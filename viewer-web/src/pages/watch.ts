@@ -1,7 +1,7 @@
 /** `/watch/{stream}`: the player, and what the stream is. */
 import './watch.css';
 import { agoLabel } from '../controls/words';
-import type { ViewerState } from '../player/viewer';
+import type { ViewerState } from '../player/api';
 import { h, required, setText } from '../ui/dom';
 import { buildFrame } from '../ui/frame';
 import { openStream } from './stream-page';

@@ -2,104 +2,19 @@
  * One video element that shows one live stream: the shell around `Playback` (what to do when) and a
  * `Source` (where media comes from). Timers, requests and the element itself are touched only here.
  */
-import { ServerClock } from './clock';
+import type { Viewer, ViewerEvents, ViewerOptions, ViewerState } from './api';
+import { rememberBandwidth, rememberedBandwidth } from './bandwidth';
+import { Description } from './description';
 import { Emitter } from './emitter';
 import { canUseHls, HlsSource } from './hls-source';
-import { parseInfo, type StreamInfo } from './info';
+import type { StreamInfo } from './info';
 import { LossMeter, PlayedMeter, RoundTripMeter, StallMeter } from './meters';
 import { canPlayNatively, NativeSource } from './native-source';
-import { Playback, type Command, type Fault, type Phase, type StreamState } from './playback';
+import { Playback, type Command, type Phase } from './playback';
 import { isRefilled, playbackRate, shouldJump } from './rate';
 import type { Quality, Source, SourceEvents } from './source';
 import { allQualities, isOutdated, videoIds } from './qualities';
 import { History, NO_PEERS, type ViewerStats } from './stats';
-
-export interface ViewerOptions {
-  /** Address of the multivariant playlist. */
-  src: string;
-  /**
-   * Address of `info.json`. By default beside a playlist called `master.m3u8`; null for a stream
-   * that has none.
-   */
-  info?: string | null;
-  /** Picture to show until the first frame. */
-  poster?: string;
-  /** Pins a quality by its rendition id. */
-  quality?: string | null;
-  /** Plays without being asked, muted where the browser demands that. Default true. */
-  autoplay?: boolean;
-  /** When waiting began, on the clock of `performance.now()`; 0 is the navigation. Default: now. */
-  startedAtMs?: number;
-}
-
-/** What a page needs to draw itself. */
-export interface ViewerState {
-  phase: Phase;
-  /** The broadcaster's word about the stream; null before the first. */
-  stream: StreamState | null;
-  /** Whether the broadcaster answers. */
-  reachable: boolean;
-  /** Whether the playhead follows the live edge. */
-  atLive: boolean;
-  /** Whether the picture stands still for want of data. */
-  stalled: boolean;
-  /** Whether `replay()` has something to show. */
-  replayable: boolean;
-  /** Whether the browser only let it start without sound. */
-  silenced: boolean;
-}
-
-export interface ViewerEvents {
-  /** The picture moves, at the first time and after every interruption. */
-  live: ViewerState;
-  /** The stream is there, its publisher is not. */
-  waiting: ViewerState;
-  /** The broadcast is over. */
-  ended: ViewerState;
-  /** Something failed. Unless `fatal`, the viewer goes on by itself. */
-  error: { fault: Fault; detail: string; fatal: boolean };
-  /** Once a second. */
-  stats: ViewerStats;
-  /** Any change of the state. */
-  state: ViewerState;
-  /** What there is to choose from, or what is shown, changed. */
-  qualities: readonly Quality[];
-  /** The stream's description was read. */
-  info: StreamInfo;
-}
-
-export interface Viewer {
-  readonly video: HTMLVideoElement;
-  readonly state: ViewerState;
-  /** The stream's description; null before the first answer. */
-  readonly info: StreamInfo | null;
-  /** What there is to choose from, best first. */
-  readonly qualities: readonly Quality[];
-  /** The pinned quality; null for automatic. */
-  readonly pinnedQuality: string | null;
-  /** The last two minutes, for charts. */
-  readonly history: History;
-  stats(): ViewerStats;
-  on<Name extends keyof ViewerEvents>(
-    name: Name,
-    listener: (value: ViewerEvents[Name]) => void,
-  ): () => void;
-  /** Pins a quality by its rendition id; null leaves the choice to the player. */
-  setQuality(id: string | null): void;
-  /** Starts or goes on, muted where the browser demands that. */
-  play(): void;
-  pause(): void;
-  /** Jumps within what can be played, in seconds from here. */
-  seekBy(seconds: number): void;
-  /** Jumps to a media time. */
-  seekTo(positionS: number): void;
-  goLive(): void;
-  /** After the end: plays what is left. */
-  replay(): void;
-  /** Tries again at once instead of at the next turn. */
-  tryAgain(): void;
-  destroy(): void;
-}
 
 /** Shows the stream `options.src` in `video` until `destroy()`. */
 export function createViewer(video: HTMLVideoElement, options: ViewerOptions): Viewer {
@@ -110,8 +25,6 @@ export function createViewer(video: HTMLVideoElement, options: ViewerOptions): V
 const TICK_MS = 250;
 /** Timers late by this much: the computer slept, or the page was frozen. */
 const SLEPT_MS = 6_000;
-/** How long an answer of `info.json` may take. */
-const INFO_TIMEOUT_MS = 4_000;
 /** Interruptions from this length on refill the buffer before the picture moves. */
 const REFILL_AFTER_MS = 1_000;
 /** However little comes, the picture is not held longer than this. */
@@ -122,18 +35,15 @@ const STARTING_MS = 1_500;
 const SEEK_SETTLES_MS = 500;
 /** Still counted as live, seconds behind where the player wants to be. */
 const LIVE_SLACK_S = 1.5;
-/** Where the last bandwidth is remembered between visits. */
-const BANDWIDTH_KEY = 'shoal.bandwidth';
 
 class LiveViewer implements Viewer {
   readonly video: HTMLVideoElement;
   readonly history = new History();
   readonly #options: ViewerOptions;
-  readonly #infoUrl: string | null;
+  readonly #description: Description;
   readonly #startedAtMs: number;
   readonly #emitter = new Emitter<ViewerEvents>();
   readonly #playback: Playback;
-  readonly #clock = new ServerClock();
   readonly #stalls = new StallMeter();
   readonly #played = new PlayedMeter();
   readonly #roundTrip = new RoundTripMeter();
@@ -142,7 +52,6 @@ class LiveViewer implements Viewer {
   readonly #timer: ReturnType<typeof setInterval>;
   #source: Source | null = null;
   #info: StreamInfo | null = null;
-  #asking = false;
   #pinned: string | null;
   #wantsPlay: boolean;
   #following = true;
@@ -172,8 +81,8 @@ class LiveViewer implements Viewer {
     this.#pinned = options.quality ?? null;
     this.#wantsPlay = options.autoplay ?? true;
     this.#startedAtMs = options.startedAtMs ?? performance.now();
-    this.#infoUrl = options.info === undefined ? infoBeside(options.src) : options.info;
-    this.#playback = new Playback({ hasInfo: this.#infoUrl !== null, random: Math.random });
+    this.#description = new Description(options);
+    this.#playback = new Playback({ hasInfo: this.#description.exists, random: Math.random });
     video.playsInline = true;
     if (options.poster !== undefined) video.poster = options.poster;
     this.#listen();
@@ -606,25 +515,12 @@ class LiveViewer implements Viewer {
   }
 
   async #askInfo(): Promise<void> {
-    if (this.#infoUrl === null || this.#asking) return;
-    this.#asking = true;
-    const sentMs = Date.now();
-    try {
-      const signal = AbortSignal.timeout(INFO_TIMEOUT_MS);
-      const response = await fetch(this.#infoUrl, { signal, cache: 'no-store' });
-      this.#clock.handleAnswer(Date.parse(response.headers.get('date') ?? ''), sentMs, Date.now());
-      const info = response.ok ? parseInfo(await response.json()) : null;
-      if (this.#stop.signal.aborted) return;
-      if (response.status === 404) {
-        this.#playback.handleInfo({ kind: 'missing' }, performance.now());
-      } else {
-        this.#handleInfo(info);
-      }
-    } catch {
-      if (this.#stop.signal.aborted) return;
-      this.#playback.handleInfo({ kind: 'unreachable' }, performance.now());
-    } finally {
-      this.#asking = false;
+    const answer = await this.#description.ask();
+    if (answer === null || this.#stop.signal.aborted) return;
+    if (answer === 'missing') {
+      this.#playback.handleInfo({ kind: 'missing' }, performance.now());
+    } else {
+      this.#handleInfo(answer === 'unreachable' ? null : answer);
     }
     this.#obey();
   }
@@ -676,7 +572,7 @@ class LiveViewer implements Viewer {
     if (this.#firstFrameMs === null || this.#playback.replaying) return null;
     const shownMs = this.#source?.playingDateMs ?? null;
     if (shownMs === null) return null;
-    return round((Date.now() + this.#clock.offsetMs - shownMs) / 1000, 3);
+    return round((Date.now() + this.#description.clock.offsetMs - shownMs) / 1000, 3);
   }
 
   #bufferS(): number {
@@ -690,30 +586,6 @@ class LiveViewer implements Viewer {
   }
 }
 
-function infoBeside(src: string): string | null {
-  return /\/master\.m3u8(?:[?#]|$)/.test(src)
-    ? src.replace(/\/master\.m3u8.*$/, '/info.json')
-    : null;
-}
-
 function round(value: number, digits: number): number {
   return Number(value.toFixed(digits));
-}
-
-function rememberedBandwidth(): number | null {
-  try {
-    const value = Number(localStorage.getItem(BANDWIDTH_KEY));
-    return value > 0 ? value : null;
-  } catch {
-    return null;
-  }
-}
-
-function rememberBandwidth(bps: number): void {
-  if (bps <= 0) return;
-  try {
-    localStorage.setItem(BANDWIDTH_KEY, String(bps));
-  } catch {
-    // Storage is a convenience; some embeddings forbid it.
-  }
 }
