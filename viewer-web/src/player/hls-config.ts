@@ -161,13 +161,21 @@ function whole(callbacks: LoaderCallbacks<LoaderContext>): LoaderCallbacks<Loade
 function gatedAbr(gate: Gate): HlsConfig['abrController'] {
   const Base = Hls.DefaultConfig.abrController;
   return class GatedAbr extends Base {
+    /** What the gate answered instead of the level that was wanted; -1 when it let that pass. */
+    #held = -1;
+
     override get nextAutoLevel(): number {
       const wanted = super.nextAutoLevel;
-      return wanted === -1 ? wanted : gate.choose(wanted);
+      if (wanted === -1) return wanted;
+      const level = gate.choose(wanted);
+      this.#held = level === wanted ? -1 : level;
+      return level;
     }
 
     override set nextAutoLevel(level: number) {
-      super.nextAutoLevel = level;
+      // hls.js repeats here what it was answered, and would then want nothing else until the next
+      // media arrives; but the boundary at which the change is due lies before that.
+      if (level !== this.#held) super.nextAutoLevel = level;
     }
 
     /** Asked for once, before anything is loaded. */
