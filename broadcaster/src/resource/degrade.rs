@@ -251,8 +251,11 @@ impl Controller {
                 let idle = !load.watched && now_ms >= unwatched_since + DEMAND_MS;
                 let before = known.off;
                 known.off = match known.off {
-                    _ if !load.quality.enabled => Some(Why::Operator),
-                    Some(Why::Operator) => None,
+                    off if !load.quality.enabled => {
+                        known.lacked = off.filter(|why| why.is_load()).or(known.lacked);
+                        Some(Why::Operator)
+                    }
+                    Some(Why::Operator) => known.lacked.take(),
                     Some(Why::Demand) if load.watched || !on_demand || others == 0 => None,
                     None if on_demand && stream.live && load.encoded && idle && others > 0 => {
                         Some(Why::Demand)
@@ -273,6 +276,7 @@ impl Controller {
             for load in &stream.qualities {
                 let key = (stream.name.clone(), load.id.clone());
                 let Some(known) = self.known.get_mut(&key) else { continue };
+                known.lacked = None;
                 let why = known.off.filter(|why| why.is_load()).or(known.lowered_why);
                 if why.is_some() {
                     known.off = known.off.filter(|why| !why.is_load());

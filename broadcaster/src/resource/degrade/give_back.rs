@@ -99,7 +99,8 @@ impl Controller {
             let now = self.cost(stream, load);
             let full = now / known.lowered.factor();
             let (lowered, cores, bytes) = if known.off.is_some() {
-                (Lowered::No, full * COSTS_MORE, memory(load))
+                let media_bytes = known.media_bytes.saturating_sub(load.memory_bytes);
+                (Lowered::No, full * COSTS_MORE, memory(load) + media_bytes)
             } else {
                 let raised = known.lowered.raised();
                 (raised, (full * raised.factor() - now) * COSTS_MORE, 0)

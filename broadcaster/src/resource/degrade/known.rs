@@ -6,6 +6,9 @@ use crate::worker::ipc::Lowered;
 #[derive(Clone, Debug)]
 pub(super) struct Known {
     pub(super) off: Option<Why>,
+    /// What was lacking when the operator switched it off, which holds when it is on again: room
+    /// for it was not found meanwhile, and it would take what others were given.
+    pub(super) lacked: Option<Why>,
     pub(super) lowered: Lowered,
     pub(super) lowered_why: Option<Why>,
     /// Size of its pictures, and pixels per second when nothing is spared.
@@ -15,12 +18,16 @@ pub(super) struct Known {
     pub(super) cores: f64,
     pub(super) unwatched_since_ms: Option<u64>,
     pub(super) over_budget: u32,
+    /// The most that its media took while it was made, in bytes: what is paused holds none, and
+    /// would look as if it cost none.
+    pub(super) media_bytes: u64,
 }
 
 impl Known {
     pub(super) fn new() -> Self {
         Self {
             off: None,
+            lacked: None,
             lowered: Lowered::No,
             lowered_why: None,
             pixels: 0,
@@ -28,13 +35,16 @@ impl Known {
             cores: 0.0,
             unwatched_since_ms: None,
             over_budget: 0,
+            media_bytes: 0,
         }
     }
 
     pub(super) fn see(&mut self, load: &QualityLoad) {
         if self.pixels != load.pixels {
             (self.pixels, self.pixel_rate, self.cores) = (load.pixels, 0, 0.0);
+            self.media_bytes = 0;
         }
+        self.media_bytes = self.media_bytes.max(load.memory_bytes);
         // What is made at half its rate would be made at more.
         self.pixel_rate = self.pixel_rate.max(load.pixel_rate);
     }
