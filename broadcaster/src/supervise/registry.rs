@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use common::feed::Signer;
 use common::id::{RenditionId, StreamName};
-use common::rendition::{Kind, Ladder, default_audio};
+use common::rendition::{Ladder, default_audio};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -39,6 +39,7 @@ use crate::resource::quality::QualityChoice;
 use crate::shutdown;
 use crate::store::live::LiveStream;
 use crate::store::spool::Spool;
+use crate::streams::choice::{ChoiceError, Made, Qualities};
 use crate::streams::key::StreamKey;
 use crate::streams::limit::{LimitReached, Seat, Seats};
 use crate::streams::source::SourceSpec;
@@ -97,6 +98,8 @@ pub struct Stream {
     pub served: Arc<Served>,
     asks: mpsc::Sender<Ask>,
     status: watch::Receiver<Status>,
+    /// What was ordered last, for the task that follows one that panicked.
+    orders: Mutex<Vec<Order>>,
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -118,15 +121,9 @@ pub enum RegistryError {
     /// No stream has that name.
     #[error("there is no stream named {0}")]
     Unknown(StreamName),
-    /// The stream has no such quality.
-    #[error("the stream {0} has no quality {1}")]
-    UnknownQuality(StreamName, RenditionId),
-    /// Only video is switched.
-    #[error("{0} is not a video quality: audio is always made")]
-    NotVideo(RenditionId),
-    /// Nothing would be left.
-    #[error("{0} is the last that the stream has: stop the stream instead")]
-    LastQuality(RenditionId),
+    /// What was chosen for a quality cannot be.
+    #[error(transparent)]
+    Choice(#[from] ChoiceError),
     /// The broadcaster goes down.
     #[error("the broadcaster is shutting down")]
     ShuttingDown,
@@ -272,21 +269,12 @@ impl Registry {
     ) -> Result<(), RegistryError> {
         let (entry, stream) = self.get(name)?;
         let status = stream.status();
-        let made = status.renditions.iter().find(|r| r.id == *rendition);
-        if made.is_some_and(|made| made.kind != Kind::Video) {
-            return Err(RegistryError::NotVideo(rendition.clone()));
-        }
-        if made.is_none() && !entry.ladder_names(rendition) {
-            return Err(RegistryError::UnknownQuality(name.clone(), rendition.clone()));
-        }
-        let has_audio = status.renditions.iter().any(|r| r.kind == Kind::Audio);
-        let others = status.renditions.iter().any(|r| {
-            let choice = entry.qualities.get(&r.id).copied().unwrap_or_default();
-            r.kind == Kind::Video && r.id != *rendition && choice.enabled != Some(false)
-        });
-        if change.enabled == Some(false) && !status.renditions.is_empty() && !has_audio && !others {
-            return Err(RegistryError::LastQuality(rendition.clone()));
-        }
+        let failed = |i: u8| status.withdrawn.get(&i).is_some_and(|gone| gone.failed);
+        let made = status.renditions.iter().zip(0u8..);
+        let made: Vec<_> =
+            made.map(|(r, i)| Made { id: r.id.clone(), kind: r.kind, failed: failed(i) }).collect();
+        Qualities { ladder: &entry.ladder, chosen: &entry.qualities, made: &made }
+            .check(rendition, change)?;
         self.store().choose(name, rendition, change)?;
         Ok(())
     }
@@ -425,6 +413,7 @@ impl Stream {
 
     /// Says what becomes of its video renditions. Gives whether its task takes it now.
     pub fn order(&self, orders: Vec<Order>) -> bool {
+        lock(&self.orders).clone_from(&orders);
         self.asks.try_send(Ask::Orders(orders)).is_ok()
     }
 

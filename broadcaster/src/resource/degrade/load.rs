@@ -17,7 +17,7 @@ pub struct Machine {
     pub memory_bytes: u64,
     /// Memory that there is, in bytes; 0 when unknown.
     pub memory_limit_bytes: u64,
-    /// Whether uploads are behind.
+    /// Whether uploads are behind: the seam for uploads, which do not exist yet, so never now.
     pub uploads_behind: bool,
 }
 

@@ -10,20 +10,22 @@ const KEYFRAME_SLACK_US: u32 = 200_000;
 impl Registry {
     /// Starts the task of a stream. One that ends by a bug is started again.
     pub(super) fn launch(&self, entry: &StreamEntry) -> Result<Arc<Stream>, RegistryError> {
-        self.launch_again(entry, Restarts::default())
+        self.launch_again(entry, Restarts::default(), disabled(entry))
     }
 
     fn launch_again(
         &self,
         entry: &StreamEntry,
         restarts: Restarts,
+        orders: Vec<Order>,
     ) -> Result<Arc<Stream>, RegistryError> {
         let live = Arc::new(LiveStream::new(entry.name.clone()));
         let feed =
             Feed::open(entry.name.clone(), self.signer.clone(), self.spool.clone(), live.clone())?;
         let served = Arc::new(Served::new(live, self.info(entry)));
         let (asks, asked) = mpsc::channel(ASKS_MAX);
-        let (mut task, status) = StreamTask::new(self.spec(entry)?, feed, served.clone(), asked);
+        let (mut task, status) =
+            StreamTask::new(self.spec(entry, orders.clone())?, feed, served.clone(), asked);
         if status.borrow().state.counts()
             // Without a seat it was on before the limits were lowered; it stays on, since viewers
             // may watch.
@@ -33,7 +35,13 @@ impl Registry {
         }
         let watch = watch_task(self.this.clone(), entry.name.clone(), task, restarts);
         let task = Mutex::new(Some(tokio::spawn(watch)));
-        let stream = Arc::new(Stream { served: served.clone(), asks, status, task });
+        let stream = Arc::new(Stream {
+            served: served.clone(),
+            asks,
+            status,
+            orders: Mutex::new(orders),
+            task,
+        });
         self.origin.add(served);
         self.running().insert(entry.name.clone(), stream.clone());
         Ok(stream)
@@ -53,15 +61,17 @@ impl Registry {
         tokio::time::sleep(Duration::from_millis(pause_ms)).await;
         let entry = self.store().get(name).cloned();
         let same = |(now, then): (Arc<Stream>, Arc<Stream>)| Arc::ptr_eq(&now, &then);
-        let is_there = self.running().get(name).cloned().zip(broken).is_some_and(same);
+        let is_there = self.running().get(name).cloned().zip(broken.clone()).is_some_and(same);
+        // What was paused stays so: the governor speaks again only once there is a session.
+        let orders = broken.map(|broken| lock(&broken.orders).clone()).unwrap_or_default();
         if let Some(entry) = entry.filter(|_| is_there && !self.is_closing())
-            && let Err(error) = self.launch_again(&entry, restarts)
+            && let Err(error) = self.launch_again(&entry, restarts, orders)
         {
             tracing::error!(stream = %name, "the stream cannot be taken up again: {error}");
         }
     }
 
-    fn spec(&self, entry: &StreamEntry) -> Result<Spec, RegistryError> {
+    fn spec(&self, entry: &StreamEntry, orders: Vec<Order>) -> Result<Spec, RegistryError> {
         let source = match &entry.source {
             SourceSpec::Rtmp => Source::Push,
             SourceSpec::Test => TEST_PICTURE,
@@ -89,7 +99,7 @@ impl Registry {
                 part_us: self.config.part_ms * 1000,
                 segment_us: self.config.segment_ms * 1000,
                 keyframe_max_us: self.config.segment_ms * 1000 + KEYFRAME_SLACK_US,
-                orders: disabled(entry),
+                orders,
                 marks: self.config.mark_renditions,
                 trial: None,
                 encoders: self.encoders.encoders.clone(),
