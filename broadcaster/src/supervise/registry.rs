@@ -18,7 +18,6 @@ use common::rendition::{Ladder, default_audio};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::child::Processes;
 use super::encoders::Told;
 use super::machine::{ConnectionId, Policy, State};
 use super::now::Now;

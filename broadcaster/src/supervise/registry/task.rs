@@ -1,6 +1,11 @@
 //! The task of a stream: what it is made of, and that another follows one that panicked.
 
+use std::io;
+
 use super::*;
+use crate::supervise::child::{Child, ChildEvent, Processes, Workers};
+use crate::supervise::machine::WorkerId;
+use crate::worker::ipc::MadeRendition;
 
 /// Key frames that pass through may be this much further apart than a segment is long, in
 /// microseconds (hls.md: 2.2 s at 2 s). With what a cut may add, a segment still rounds to its
@@ -86,10 +91,14 @@ impl Registry {
         };
         Ok(Spec {
             name: entry.name.clone(),
-            workers: Box::new(Processes {
-                program: self.program.clone(),
-                stream: entry.name.clone(),
-                owner: cleanup::owner(&self.config.data),
+            workers: Box::new(BesideOthers {
+                processes: Processes {
+                    program: self.program.clone(),
+                    stream: entry.name.clone(),
+                    owner: cleanup::owner(&self.config.data),
+                },
+                registry: self.this.clone(),
+                told: self.encoders.clone(),
             }),
             start: Start {
                 stream: entry.name.to_string(),
@@ -102,8 +111,9 @@ impl Registry {
                 orders,
                 marks: self.config.mark_renditions,
                 trial: None,
-                encoders: self.encoders.encoders.clone(),
-                encoding_refused: self.encoders.refused.clone(),
+                // Decided anew for each worker.
+                encoders: Vec::new(),
+                encoding_refused: None,
             },
             policy,
             dir: self.spool.stream_dir(&entry.name),
@@ -134,6 +144,40 @@ impl Registry {
             ice_servers: Vec::new(),
         }
     }
+}
+
+/// Workers that are told what the other streams leave of the hardware encoders.
+#[derive(Debug)]
+struct BesideOthers {
+    processes: Processes,
+    registry: Weak<Registry>,
+    told: Told,
+}
+
+impl Workers for BesideOthers {
+    fn start(
+        &self,
+        id: WorkerId,
+        start: Start,
+        events: mpsc::Sender<ChildEvent>,
+    ) -> io::Result<Child> {
+        let others: Vec<_> = self.registry.upgrade().map_or(Vec::new(), |registry| {
+            let running = registry.running();
+            let others = running.iter().filter(|(name, _)| **name != self.processes.stream);
+            let statuses = others.map(|(_, stream)| stream.status());
+            let live = statuses.filter(|status| status.state == State::Live);
+            live.flat_map(holding).collect()
+        });
+        let Told { encoders, refused } = self.told.clone().beside(&others);
+        self.processes.start(id, Start { encoders, encoding_refused: refused, ..start }, events)
+    }
+}
+
+/// Renditions that have an encoder, or will again: one that is paused comes back.
+fn holding(status: Status) -> Vec<MadeRendition> {
+    let failed = |i: u8| status.withdrawn.get(&i).is_some_and(|gone| gone.failed);
+    let made = status.renditions.iter().zip(0u8..).filter(|(_, i)| !failed(*i));
+    made.map(|(made, _)| made.clone()).collect()
 }
 
 /// Runs the task of a stream, and has it replaced should it panic. Dropping it ends the task.
