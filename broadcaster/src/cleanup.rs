@@ -65,12 +65,12 @@ pub fn at_start(data: &Path, is_stream: impl Fn(&StreamName) -> bool) -> Removed
     note(STREAMS_FILE, remove_file(&unfinished), &mut removed.files);
     for folder in entries(&data.join("spool")) {
         let path = folder.path();
+        let Some(name) = stream_of(&folder) else { continue };
         for file in entries(&path).into_iter().filter(is_unfinished) {
             let name = file.path().display().to_string();
             note(&name, remove_file(&file.path()), &mut removed.files);
         }
-        let name = folder.file_name().to_str().and_then(|name| name.parse::<StreamName>().ok());
-        if let Some(name) = name.filter(|name| !is_stream(name)) {
+        if !is_stream(&name) {
             // Where numbering goes on stays: names that caches keep must not be used again.
             let freed = spool::remove_sessions(&path)
                 .and_then(|n| Ok(n + u64::from(standing::forget(&path)?)));
@@ -150,6 +150,12 @@ fn names_owner(environment: &[u8], owner: &str) -> bool {
     environment.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes())
 }
 
+/// The stream whose folder this is. A link leads to what is not ours, whatever its name.
+fn stream_of(folder: &DirEntry) -> Option<StreamName> {
+    let is_dir = folder.file_type().is_ok_and(|kind| kind.is_dir());
+    folder.file_name().to_str().filter(|_| is_dir)?.parse().ok()
+}
+
 fn is_unfinished(entry: &DirEntry) -> bool {
     let kind = entry.file_type();
     let name = entry.file_name();
@@ -204,6 +210,25 @@ mod tests {
         assert_eq!(removed, Removed { streams: 1, files: 3, workers: 0, failures: 0 });
         let again = at_start(dir.path(), |name| name.as_str() == "kept");
         assert_eq!(again, Removed::default(), "a second look finds nothing");
+    }
+
+    #[test]
+    fn a_folder_that_is_no_streams_and_one_behind_a_link_stay_untouched() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (spool, elsewhere) = (dir.path().join("spool"), dir.path().join("elsewhere"));
+        let inside = ["1/480p/7.m4s", "standing.json", "draft.new", "draft.tmp"];
+        for file in inside {
+            write(&spool.join("Someone's Folder").join(file));
+            write(&elsewhere.join(file));
+        }
+        std::os::unix::fs::symlink(&elsewhere, spool.join("linked")).expect("linked");
+        write(&spool.join("a-file"));
+        assert_eq!(at_start(dir.path(), |_| false), Removed::default());
+        for file in inside {
+            assert!(spool.join("Someone's Folder").join(file).exists(), "{file}");
+            assert!(elsewhere.join(file).exists(), "{file}");
+        }
+        assert!(spool.join("linked").is_symlink() && spool.join("a-file").exists());
     }
 
     #[test]

@@ -8,6 +8,7 @@ use common::rendition::{Ladder, NamedLadder};
 
 use crate::app::Addresses;
 use crate::config::Config;
+use crate::say;
 use crate::streams::source::SourceSpec;
 use crate::streams::store::NewStream;
 use crate::supervise::registry::{Registry, RegistryError};
@@ -54,15 +55,15 @@ pub(crate) fn print_welcome(config: &Config, addresses: &Addresses, key: &str) {
         Some(url) => url.clone(),
         None => format!("{scheme}://{}", reachable(addresses.http)),
     };
-    println!();
-    println!("  Watch the demo    {base}/watch/demo");
-    println!("  Look after it     {base}/studio   (token: {})", token_place(config));
-    println!();
-    println!("  Go live yourself, with OBS, ffmpeg or a phone:");
-    println!("    server          rtmp://{}/live", reachable(addresses.rtmp));
-    println!("    stream key      {key}");
-    println!("    then watch      {base}/watch/{OWN_STREAM}");
-    println!();
+    say::line!();
+    say::line!("  Watch the demo    {base}/watch/demo");
+    say::line!("  Look after it     {base}/studio   (token: {})", token_place(config));
+    say::line!();
+    say::line!("  Go live yourself, with OBS, ffmpeg or a phone:");
+    say::line!("    server          rtmp://{}/live", reachable(addresses.rtmp));
+    say::line!("    stream key      {key}");
+    say::line!("    then watch      {base}/watch/{OWN_STREAM}");
+    say::line!();
 }
 
 fn token_place(config: &Config) -> String {

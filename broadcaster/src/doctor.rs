@@ -6,12 +6,12 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use crate::app;
 use crate::config::Config;
 use crate::streams::store::Store;
 use crate::supervise::encoders;
 use crate::worker::encoder;
 use crate::worker::pipeline::can_make_stills;
+use crate::{app, say};
 
 /// GStreamer elements that workers are built from, and the Debian packages that have them. The
 /// encoders are looked at apart.
@@ -48,39 +48,39 @@ struct Findings {
 
 impl Findings {
     fn fine(&self, what: impl std::fmt::Display) {
-        println!("  ok     {what}");
+        say::line!("  ok     {what}");
     }
 
     fn note(&self, what: impl std::fmt::Display) {
-        println!("  note   {what}");
+        say::line!("  note   {what}");
     }
 
     fn wrong(&mut self, what: impl std::fmt::Display) {
         self.failed = true;
-        println!("  WRONG  {what}");
+        say::line!("  WRONG  {what}");
     }
 }
 
 /// Looks at everything that these settings need.
 pub async fn examine(config: &Config) -> ExitCode {
     let mut findings = Findings::default();
-    println!("GStreamer");
+    say::line!("GStreamer");
     gstreamer(&mut findings, config);
-    println!("This machine");
+    say::line!("This machine");
     machine(&mut findings);
-    println!("Data in {}", config.data.display());
+    say::line!("Data in {}", config.data.display());
     let running = data(&mut findings, config);
-    println!("Addresses");
+    say::line!("Addresses");
     for (flag, address) in
         [("--http", config.http), ("--admin", config.admin), ("--rtmp", config.rtmp)]
     {
         port(&mut findings, flag, address, running);
     }
     reach(&mut findings, config, running).await;
-    println!();
+    say::line!();
     match findings.failed {
-        false => println!("Everything that is needed is here."),
-        true => println!("Fix what is marked WRONG, then run this again."),
+        false => say::line!("Everything that is needed is here."),
+        true => say::line!("Fix what is marked WRONG, then run this again."),
     }
     if findings.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }

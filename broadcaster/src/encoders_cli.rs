@@ -1,14 +1,12 @@
 //! `broadcaster encoders`: which video encoders work on this machine, why others do not, and
 //! which would make which size.
 
-use std::io::Write as _;
-
-use anyhow::Context as _;
 use clap::Args;
 use common::rendition::PRESETS;
 use serde::Serialize;
 
 use crate::config::{Config, Settings};
+use crate::say;
 use crate::supervise::encoders::{self, Known, Preference, Told};
 use crate::worker::encoder::choice::{Candidate, ProvenEncoder, RungLoad, assign};
 use crate::worker::encoder::{Effort, Family, video_named};
@@ -56,7 +54,8 @@ pub async fn show(args: &EncodersArgs, config: &Config) -> anyhow::Result<()> {
     } else {
         page(&known, &told, config.encoders, &sizes)
     };
-    std::io::stdout().write_all(text.as_bytes()).context("the table cannot be printed")
+    say::text(format_args!("{text}"));
+    Ok(())
 }
 
 /// What each size tries when it is encoded alone.

@@ -60,11 +60,13 @@ pub struct Feed {
 struct Current {
     /// The session's newest record: an encoder that is replaced makes another one.
     record: Session,
-    /// Number of the worker's segment 0.
+    /// Number of the worker's segment 0, with which the session began.
     base_msn: Msn,
+    /// Wall clock at the worker's time 0, in microseconds since the Unix epoch.
     wall_clock_us: i64,
-    /// Which of the records' renditions the worker means, by its own index.
+    /// The highest number that any rendition has reached.
     foremost: Msn,
+    /// How many renditions were playable when the multivariant playlist was last looked at.
     playable: usize,
 }
 
@@ -223,16 +225,20 @@ impl Feed {
             tracing::warn!(rendition = part.rendition, "the worker sent a part of no rendition");
             return;
         };
-        let (id, number, stripes) = (described.id.clone(), described.number, described.stripes);
-        let (session, first_msn) = (current.record.session, current.record.first_msn);
-        let msn = Msn(current.base_msn.0 + u64::from(part.segment));
+        let (id, number) = (described.id.clone(), described.number);
+        let (session, base_msn) = (current.record.session, current.base_msn);
+        let msn = Msn(base_msn.0 + u64::from(part.segment));
+        // One that lags behind a change of encoders is still before it.
+        let record = self.window.session_at(session, msn).unwrap_or(&current.record);
+        let first_msn = record.first_msn;
+        let stripes = record.rendition(number).unwrap_or(described).stripes;
         let wall_clock_us = current.wall_clock_us + part.pts_us as i64;
         let ahead = msn > current.foremost;
         current.foremost = current.foremost.max(msn);
         if ahead {
             self.fill_gaps_until(Msn(msn.0.saturating_sub(BEHIND_MAX)), |other| other != &id);
         }
-        let next = self.next_of(&id, first_msn);
+        let next = self.next_of(&id, base_msn);
         if msn < next.0 {
             self.late_parts += 1;
             return;
@@ -240,8 +246,8 @@ impl Feed {
         if msn > next.0 {
             self.fill_gaps_until(msn, |other| other == &id);
         }
-        let index = self.next_of(&id, first_msn).1.min(PARTS_PER_SEGMENT_MAX);
-        let index = if msn == self.next_of(&id, first_msn).0 { index } else { 0 };
+        let index = self.next_of(&id, base_msn).1.min(PARTS_PER_SEGMENT_MAX);
+        let index = if msn == self.next_of(&id, base_msn).0 { index } else { 0 };
         // A copy of just these bytes: what the worker's socket gave shares a large read buffer,
         // which would stay in memory as long as the smallest part in it.
         let data = Bytes::copy_from_slice(&part.data);
@@ -386,10 +392,10 @@ impl Feed {
     }
 
     /// Where that rendition goes on in the current session.
-    fn next_of(&self, id: &RenditionId, first_msn: Msn) -> (Msn, u16) {
+    fn next_of(&self, id: &RenditionId, base_msn: Msn) -> (Msn, u16) {
         match self.window.rendition(id).map(|r| r.next_part()) {
-            Some((msn, part)) if msn >= first_msn => (msn, part),
-            _ => (first_msn, 0),
+            Some((msn, part)) if msn >= base_msn => (msn, part),
+            _ => (base_msn, 0),
         }
     }
 
@@ -399,12 +405,14 @@ impl Feed {
         let Some(session) = self.window.session().cloned() else { return };
         for described in session.renditions.iter().filter(|r| which(&r.id)) {
             let Some(rendition) = self.window.rendition(&described.id) else { continue };
-            let from = unused_msn(rendition).max(session.first_msn);
+            let began = self.window.session_began(session.session).unwrap_or(session.first_msn);
+            let from = unused_msn(rendition).max(began);
             if until.0.saturating_sub(from.0) > GAPS_MAX {
                 continue;
             }
             for missing in from.0..until.0 {
-                let gap = self.gap(&session, described, Msn(missing));
+                let record = self.window.session_at(session.session, Msn(missing));
+                let gap = self.gap(record.unwrap_or(&session), described, Msn(missing));
                 let signed = self.signer.sign(&gap);
                 self.spool.record(&self.name, session.session, Msn(missing), signed.into());
                 self.apply(&gap);

@@ -17,6 +17,7 @@ mod net;
 mod notify;
 pub mod origin;
 pub mod resource;
+mod say;
 pub mod secret;
 pub mod shutdown;
 pub mod store;

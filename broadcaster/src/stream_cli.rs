@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::streams::source::SourceSpec;
 use crate::streams::store::{NewStream, Store};
-use crate::{app, secret};
+use crate::{app, say, secret};
 
 /// How long the running broadcaster may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -77,9 +77,9 @@ pub async fn add(add: Add) -> anyhow::Result<()> {
         let key = Store::open(&add.data)?.add(new, now_s)?;
         ("rtmp://HOST:1935/live".to_owned(), key.reveal().to_owned())
     };
-    println!("stream      {name}");
-    println!("server      {server}");
-    println!("stream key  {key}   (shown only now)");
+    say::line!("stream      {name}");
+    say::line!("server      {server}");
+    say::line!("stream key  {key}   (shown only now)");
     Ok(())
 }
 

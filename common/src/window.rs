@@ -203,6 +203,16 @@ impl StreamWindow {
         Changes { renditions: vec![id.clone()], evicted }
     }
 
+    /// The record of a session that describes its segment `msn`: encoders may have changed since.
+    pub fn session_at(&self, session: SessionNumber, msn: Msn) -> Option<&Session> {
+        record_at(&self.sessions, session, msn)
+    }
+
+    /// The first number of a session, as far back as its records are kept.
+    pub fn session_began(&self, session: SessionNumber) -> Option<Msn> {
+        self.sessions.iter().find(|s| s.session == session).map(|s| s.first_msn)
+    }
+
     fn apply_session(&mut self, session: &Session) -> Result<Changes, WindowError> {
         if let Some(last) = self.sessions.back() {
             let newer = (session.session, session.first_msn) > (last.session, last.first_msn);
@@ -215,9 +225,12 @@ impl StreamWindow {
         if self.renditions.values().any(|r| r.next_msn > session.first_msn) {
             return Err(WindowError::Old);
         }
+        // Another record of the same session changes encoders, not what is made.
+        let same = self.sessions.back().is_some_and(|last| last.session == session.session);
         let mut changes = Changes::default();
         for (id, rendition) in &mut self.renditions {
-            if rendition.close_last() || self.ended {
+            // A rendition that has not come up to the change yet goes on with what is open.
+            if (!same && rendition.close_last()) || self.ended {
                 changes.renditions.push(id.clone());
             }
             rendition.ended = false;
@@ -236,8 +249,7 @@ impl StreamWindow {
             }
             stays
         });
-        // Another record of the same session changes encoders, not what is made.
-        if self.sessions.back().is_none_or(|last| last.session != session.session) {
+        if !same {
             self.withdrawn.clear();
         }
         self.sessions.push_back(session.clone());
@@ -248,12 +260,8 @@ impl StreamWindow {
     }
 
     fn apply_part(&mut self, part: &Part) -> Result<Changes, WindowError> {
-        let session = self
-            .sessions
-            .iter()
-            .rev()
-            .find(|s| s.session == part.session && s.first_msn <= part.msn)
-            .ok_or(WindowError::Unknown)?;
+        let session =
+            record_at(&self.sessions, part.session, part.msn).ok_or(WindowError::Unknown)?;
         let described = session.rendition(part.rendition).ok_or(WindowError::Unknown)?;
         if self.sessions.back().is_some_and(|last| last.session != part.session) {
             return Err(WindowError::Old);
@@ -263,7 +271,6 @@ impl StreamWindow {
             .renditions
             .entry(described.id.clone())
             .or_insert_with(|| RenditionWindow::new(described.id.clone(), described.kind));
-        self.withdrawn.remove(&described.id);
         let mut changes = Changes { renditions: vec![described.id.clone()], evicted: Vec::new() };
         if let Err(error) = rendition.push(part, session, described, &mut changes.evicted) {
             if !known {
@@ -272,6 +279,7 @@ impl StreamWindow {
             }
             return Err(error);
         }
+        self.withdrawn.remove(&described.id);
         rendition.evict(self.window_us, &mut changes.evicted);
         if !changes.evicted.is_empty() {
             self.forget_sessions();
@@ -512,6 +520,10 @@ impl RenditionWindow {
     }
 }
 
+fn record_at(sessions: &VecDeque<Session>, number: SessionNumber, msn: Msn) -> Option<&Session> {
+    sessions.iter().rev().find(|s| s.session == number && s.first_msn <= msn)
+}
+
 fn bitrate(bytes: u64, duration_us: u64) -> u64 {
     bytes.saturating_mul(8_000_000).checked_div(duration_us).unwrap_or(0)
 }
@@ -585,6 +597,60 @@ mod tests {
             At { session: 1, rendition: 0, msn: 7, part: 1, last: false, discontinuity: false };
         assert_eq!(window.apply(&part(second)).err(), Some(WindowError::Skipped));
         assert_eq!(window.renditions().count(), 0);
+    }
+
+    #[test]
+    fn a_withdrawn_rendition_stays_so_through_another_record_of_its_session() {
+        let mut window = StreamWindow::new("demo".parse().expect("a name"), 10_000_000);
+        let id: RenditionId = "480p".parse().expect("an id");
+        let offered = |window: &StreamWindow| window.offered().any(|r| r.id == id);
+        let at = |msn, part| At {
+            session: 1,
+            rendition: 0,
+            msn,
+            part,
+            last: true,
+            discontinuity: false,
+        };
+        window.apply(&session(1, 0, 0)).expect("a session");
+        window.apply(&part(at(0, 0))).expect("a part");
+        window.withdraw(&id);
+        window.apply(&session(1, 2, 1)).expect("an encoder changed");
+        assert!(!offered(&window), "the same session");
+        window.apply(&part(at(2, 1))).expect_err("nothing begins in the middle of a segment");
+        assert!(!offered(&window), "a part that does not fit brings nothing back");
+        window.apply(&part(at(2, 0))).expect("a part");
+        assert!(offered(&window), "its own part does");
+        window.withdraw(&id);
+        window.apply(&session(2, 5, 2)).expect("another session");
+        assert!(offered(&window), "which makes everything that it names");
+    }
+
+    #[test]
+    fn what_is_open_before_a_change_of_encoders_goes_on_and_what_is_open_before_a_session_ends() {
+        let mut window = StreamWindow::new("demo".parse().expect("a name"), 10_000_000);
+        let id: RenditionId = "480p".parse().expect("an id");
+        let at = |msn, part, last| At {
+            session: 1,
+            rendition: 0,
+            msn,
+            part,
+            last,
+            discontinuity: false,
+        };
+        let parts = |window: &StreamWindow, msn| {
+            let segment = window.rendition(&id)?.segment(Msn(msn))?;
+            Some((segment.parts.len(), segment.complete))
+        };
+        window.apply(&session(1, 0, 0)).expect("a session");
+        window.apply(&part(at(0, 0, false))).expect("a part");
+        window.apply(&session(1, 1, 1)).expect("an encoder changed");
+        assert_eq!(parts(&window, 0), Some((1, false)));
+        window.apply(&part(at(0, 1, true))).expect("the rest");
+        assert_eq!(parts(&window, 0), Some((2, true)));
+        window.apply(&part(at(1, 0, false))).expect("a part");
+        window.apply(&session(2, 2, 2)).expect("another session");
+        assert_eq!(parts(&window, 1), Some((1, true)));
     }
 
     proptest! {

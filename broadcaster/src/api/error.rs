@@ -2,12 +2,16 @@
 
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
+use axum::extract::{FromRequestParts, Path};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::header::{CACHE_CONTROL, HeaderValue, RETRY_AFTER};
+use http::request::Parts;
+use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::resource::cost::CAPACITY_EXCEEDED;
+use crate::streams::choice::ChoiceError;
 use crate::streams::limit::STREAM_LIMIT_EXCEEDED;
 use crate::streams::store::StoreError;
 use crate::supervise::registry::RegistryError;
@@ -59,6 +63,20 @@ impl IntoResponse for ApiError {
     }
 }
 
+/// What a path names. A name that cannot be one names nothing, and that is said as every error is.
+pub(super) struct Named<T>(pub(super) T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Named<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        match Path::from_request_parts(parts, state).await {
+            Ok(Path(named)) => Ok(Self(named)),
+            Err(rejection) => Err(ApiError::not_found(rejection.body_text())),
+        }
+    }
+}
+
 impl From<RegistryError> for ApiError {
     fn from(error: RegistryError) -> Self {
         let message = error.to_string();
@@ -80,9 +98,11 @@ impl From<RegistryError> for ApiError {
             RegistryError::Store(StoreError::Full) => {
                 Self::new(StatusCode::INSUFFICIENT_STORAGE, "STORE_FULL", message)
             }
-            RegistryError::UnknownQuality(..) => Self::not_found(message),
-            RegistryError::NotVideo(_) => Self::field(message),
-            RegistryError::LastQuality(_) => {
+            RegistryError::Choice(ChoiceError::Unknown(_)) => Self::not_found(message),
+            RegistryError::Choice(ChoiceError::NotVideo(_) | ChoiceError::TooMany) => {
+                Self::field(message)
+            }
+            RegistryError::Choice(ChoiceError::Last(_)) => {
                 Self::new(StatusCode::CONFLICT, "LAST_QUALITY", message)
             }
             RegistryError::ShuttingDown => {

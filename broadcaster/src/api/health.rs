@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use common::id::{RenditionId, StreamName};
 use http::StatusCode;
 use serde_json::json;
 
+use super::error::Named;
 use super::view::QualityHealth;
 use super::{Api, ApiError};
 use crate::supervise::machine;
@@ -32,7 +33,7 @@ pub(super) async fn ready(State(api): State<Arc<Api>>) -> (StatusCode, Json<serd
 /// One quality: 200 while it is live, 503 while it is not, 404 when there is none.
 pub(super) async fn rendition(
     State(api): State<Arc<Api>>,
-    Path((stream, rendition)): Path<(StreamName, RenditionId)>,
+    Named((stream, rendition)): Named<(StreamName, RenditionId)>,
 ) -> Result<Response, ApiError> {
     let (entry, handle) = api.registry.get(&stream)?;
     let status = handle.status();

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, State};
 use axum::routing::{get, patch, post};
 use axum::{Json, Router};
 use common::id::{RenditionId, StreamName};
@@ -11,20 +11,12 @@ use http::header::{CACHE_CONTROL, HOST};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
+use super::error::Named;
 use super::view::{ListedView, StreamView};
 use super::{Api, ApiError, host_of};
 use crate::resource::quality::QualityChoice;
 use crate::streams::store::NewStream;
 use crate::supervise::registry::listed as is_listed;
-
-/// A name from a path that cannot be one names nothing.
-struct Name(StreamName);
-
-impl<'de> serde::Deserialize<'de> for Name {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        StreamName::deserialize(deserializer).map(Self)
-    }
-}
 
 /// Every call.
 pub(super) fn router() -> Router<Arc<Api>> {
@@ -78,7 +70,7 @@ async fn create(
 
 async fn show(
     State(api): State<Arc<Api>>,
-    Path(Name(name)): Path<Name>,
+    Named(name): Named<StreamName>,
     headers: HeaderMap,
 ) -> Result<Json<Value>, ApiError> {
     let mut view = view(&api, &name)?;
@@ -88,7 +80,7 @@ async fn show(
 
 async fn remove(
     State(api): State<Arc<Api>>,
-    Path(Name(name)): Path<Name>,
+    Named(name): Named<StreamName>,
 ) -> Result<StatusCode, ApiError> {
     api.registry.remove(&name).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -96,7 +88,7 @@ async fn remove(
 
 async fn start(
     State(api): State<Arc<Api>>,
-    Path(Name(name)): Path<Name>,
+    Named(name): Named<StreamName>,
 ) -> Result<Json<Value>, ApiError> {
     api.registry.start(&name).await?;
     Ok(Json(view(&api, &name)?))
@@ -104,7 +96,7 @@ async fn start(
 
 async fn stop(
     State(api): State<Arc<Api>>,
-    Path(Name(name)): Path<Name>,
+    Named(name): Named<StreamName>,
 ) -> Result<Json<Value>, ApiError> {
     api.registry.stop(&name).await?;
     Ok(Json(view(&api, &name)?))
@@ -114,7 +106,7 @@ async fn stop(
 /// memory.
 async fn choose(
     State(api): State<Arc<Api>>,
-    Path((Name(name), rendition)): Path<(Name, RenditionId)>,
+    Named((name, rendition)): Named<(StreamName, RenditionId)>,
     change: Result<Json<QualityChoice>, JsonRejection>,
 ) -> Result<Json<Value>, ApiError> {
     let Json(change) = change?;
@@ -125,7 +117,7 @@ async fn choose(
 
 async fn renew_key(
     State(api): State<Arc<Api>>,
-    Path(Name(name)): Path<Name>,
+    Named(name): Named<StreamName>,
     headers: HeaderMap,
 ) -> Result<Json<Value>, ApiError> {
     let key = api.registry.renew_key(&name).await?;

@@ -28,6 +28,8 @@ use std::time::Duration;
 use rules::Limits;
 use run::Plan;
 
+use crate::say;
+
 /// Arguments of `broadcaster check-hls`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct CheckArgs {
@@ -61,7 +63,7 @@ const UNREACHED: u8 = 2;
 /// Must not be called from within an async runtime: it makes its own.
 pub fn run_cli(args: &CheckArgs) -> ExitCode {
     if args.rules {
-        print!("{}", catalog::table());
+        say::text(format_args!("{}", catalog::table()));
         return ExitCode::SUCCESS;
     }
     let Some(url) =
@@ -93,10 +95,10 @@ pub fn run_cli(args: &CheckArgs) -> ExitCode {
         }
     };
     if args.json {
-        println!("{:#}", report.json(&url, length_ms));
+        say::line!("{:#}", report.json(&url, length_ms));
     } else {
         for line in report.rest() {
-            println!("{line}");
+            say::line!("{line}");
         }
     }
     if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -16,6 +16,7 @@ use super::parse::{MediaPlaylist, Resource, is_media_playlist};
 use super::probe::probe;
 use super::report::Report;
 use super::rules::{Asked, Engine, Limits, Listed, News, Reload};
+use crate::say;
 
 /// How long first contact is tried before it is given up.
 const FIRST_CONTACT: Duration = Duration::from_secs(10);
@@ -108,7 +109,7 @@ impl Shared {
             lines.extend(findings.iter().filter_map(|f| report.add(f)));
             if self.plan.print {
                 for line in lines {
-                    println!("{line}");
+                    say::line!("{line}");
                 }
             }
         }

@@ -64,6 +64,16 @@ impl Rig {
         }
     }
 
+    /// An encoder is replaced: from that segment on its rendition has another init segment.
+    fn changes(&mut self, rendition: u8, segment: u32) {
+        let session = self.feed.window().session().expect("a session");
+        let id = session.rendition(rendition).expect("made").id.to_string();
+        let [made] = ready(&[&id]).renditions.try_into().expect("one");
+        let made = ipc::MadeRendition { init: Bytes::from_static(b"another init"), ..made };
+        let changed = ipc::Changed { segment, renditions: vec![(rendition, made)] };
+        self.feed.change(&changed).expect("usable");
+    }
+
     fn numbers(&self) -> Numbers {
         self.feed.numbers()
     }
@@ -415,4 +425,46 @@ fn a_withdrawn_rendition_is_not_offered_until_a_session_makes_it_again() {
     assert_eq!(offered(&rig), ["480p"]);
     rig.session(&["source", "480p"]);
     assert_eq!(offered(&rig), ["source", "480p"]);
+}
+
+#[test]
+fn a_rendition_that_lags_behind_a_change_of_encoders_keeps_its_whole_last_segment() {
+    let mut rig = Rig::on_air(&["720p", "480p"]);
+    rig.makes(0, 0..3);
+    rig.makes(1, 0..2);
+    rig.feed.part(&part(1, 2, 0));
+    rig.changes(0, 3);
+    rig.makes(0, 3..4);
+    rig.feed.part(&part(1, 2, 1));
+    rig.makes(1, 3..4);
+    assert_eq!(rig.feed.late_parts(), 0);
+    assert_eq!(rig.segment(1, "480p", 2), data(1, 2));
+    for id in ["720p", "480p"] {
+        assert_eq!(rig.listed(id), (vec![0, 1, 2, 3], vec![]), "{id}");
+        let segments = rig.feed.window().rendition(&rendition(id)).expect("listed").segments();
+        let durations: Vec<_> = segments.iter().map(|s| s.duration_us).collect();
+        assert_eq!(durations, [2_000_000; 4], "{id}");
+        let tags: Vec<_> = segments.iter().map(|s| s.discontinuity).collect();
+        assert_eq!(tags, [true, false, false, true], "{id}: the boundary is everyone's");
+    }
+    assert!(rig.serves_all_it_lists());
+    let before = ["720p", "480p"].map(|id| rig.playlist(id));
+    let rig = rig.restart();
+    assert_eq!(["720p", "480p"].map(|id| rig.playlist(id)), before);
+}
+
+#[test]
+fn what_a_rendition_lacks_before_a_change_of_encoders_is_listed_as_gaps() {
+    let mut rig = Rig::on_air(&["720p", "480p"]);
+    rig.makes(0, 0..3);
+    rig.makes(1, 0..1);
+    rig.changes(0, 3);
+    rig.makes(0, 3..4);
+    rig.makes(1, 3..4);
+    assert_eq!(rig.listed("480p"), (vec![0, 1, 2, 3], vec![1, 2]), "its past stays");
+    let sequence = |id: &str| -> Vec<_> {
+        let segments = rig.feed.window().rendition(&rendition(id)).expect("listed").segments();
+        segments.iter().map(|s| s.discontinuity_sequence).collect()
+    };
+    assert_eq!(sequence("480p"), sequence("720p"));
 }

@@ -13,9 +13,9 @@ use common::limit::RENDITIONS_MAX;
 use common::rendition::{Ladder, NamedLadder, RungChoice, SOURCE_ID, default_audio, preset_named};
 use serde::{Deserialize, Serialize};
 
-use super::file;
 use super::key::{KeyHash, KeySecret, StreamKey};
 use super::source::{SourceError, SourceSpec};
+use super::{choice, file};
 use crate::disk;
 use crate::resource::quality::{QualityChoice, QualitySettings};
 use crate::secret::SecretError;
@@ -60,20 +60,6 @@ pub struct StreamEntry {
     pub key_hash: KeyHash,
     /// When it was made, in seconds since the Unix epoch.
     pub created_at_s: u64,
-}
-
-impl StreamEntry {
-    /// Whether the ladder has a rung of that name.
-    pub fn ladder_names(&self, id: &RenditionId) -> bool {
-        match &self.ladder {
-            Ladder::Named(NamedLadder::Passthrough) => id.as_str() == SOURCE_ID,
-            Ladder::Named(NamedLadder::Auto) => preset_named(id.as_str()).is_some(),
-            Ladder::Rungs(rungs) => rungs.iter().any(|rung| match rung {
-                RungChoice::Preset(name) => name == id.as_str(),
-                RungChoice::Own(rung) => rung.id == *id,
-            }),
-        }
-    }
 }
 
 /// A stream to be made.
@@ -230,10 +216,8 @@ impl Store {
         let title = new.title.unwrap_or_else(|| new.name.to_string());
         let owner = new.owner.unwrap_or_else(|| DEFAULT_OWNER.to_owned());
         check(&title, &owner, &new.ladder)?;
-        if new.qualities.len() > RENDITIONS_MAX {
-            let why = format!("{RENDITIONS_MAX} qualities are the most");
-            return Err(StoreError::Field { field: "qualities", why });
-        }
+        choice::check_all(&new.ladder, &new.qualities)
+            .map_err(|error| StoreError::Field { field: "qualities", why: error.to_string() })?;
         // Only here, not in every reading of the list: files come and go.
         new.source.check()?;
         if self.streams.contains_key(&new.name) {
@@ -271,10 +255,11 @@ impl Store {
         Ok(key)
     }
 
-    /// Changes what was chosen for one quality of a stream.
+    /// Changes what was chosen for one quality of a stream. Whether that can be is the caller's to
+    /// check ([`choice::Qualities`]): it depends on what the stream makes.
     ///
     /// # Errors
-    /// When there is no such stream, it has chosen for too many, or the store cannot be written.
+    /// When there is no such stream, or the store cannot be written.
     pub fn choose(
         &mut self,
         name: &StreamName,
@@ -284,10 +269,6 @@ impl Store {
         let mut entry = self.known(name)?.clone();
         let choice = entry.qualities.entry(rendition.clone()).or_default();
         *choice = choice.with(change);
-        if entry.qualities.len() > RENDITIONS_MAX {
-            let why = format!("{RENDITIONS_MAX} qualities are the most");
-            return Err(StoreError::Field { field: "qualities", why });
-        }
         self.change(name.clone(), Some(entry))
     }
 

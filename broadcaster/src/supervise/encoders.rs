@@ -4,6 +4,8 @@
 //! Nothing here loads a driver: a child that crashes or hangs costs its time-out and gives a
 //! reason.
 
+mod left;
+
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;

@@ -200,6 +200,7 @@ fn machine(monitor: &Monitor) -> Machine {
         free_cores: host.cores_free(),
         memory_bytes: host.memory_bytes,
         memory_limit_bytes: host.memory_limit_bytes,
+        // Nothing is uploaded yet.
         uploads_behind: false,
     }
 }

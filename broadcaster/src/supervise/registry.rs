@@ -2,6 +2,9 @@
 //!
 //! The store says which streams there are, a task runs each, seats bound how many are on.
 
+mod admission;
+mod task;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,11 +14,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use common::feed::Signer;
 use common::id::{RenditionId, StreamName};
-use common::rendition::{Kind, Ladder, default_audio};
+use common::rendition::{Ladder, default_audio};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::child::Processes;
 use super::encoders::Told;
 use super::machine::{ConnectionId, Policy, State};
 use super::now::Now;
@@ -36,6 +38,7 @@ use crate::resource::quality::QualityChoice;
 use crate::shutdown;
 use crate::store::live::LiveStream;
 use crate::store::spool::Spool;
+use crate::streams::choice::{ChoiceError, Made, Qualities};
 use crate::streams::key::StreamKey;
 use crate::streams::limit::{LimitReached, Seat, Seats};
 use crate::streams::source::SourceSpec;
@@ -46,16 +49,8 @@ use crate::worker::ladder::{Picture, TrialResult, wants_trial};
 /// Requests that may wait for a stream's task.
 const ASKS_MAX: usize = 16;
 
-/// Media that may wait between a publisher and its stream: about two seconds.
-const MEDIA_MAX: usize = 256;
-
 /// Size and rate of the built-in test picture.
 const TEST_PICTURE: Source = Source::Test { width: 1280, height: 720, fps: (30, 1) };
-
-/// Key frames that pass through may be this much further apart than a segment is long, in
-/// microseconds (hls.md: 2.2 s at 2 s). With what a cut may add, a segment still rounds to its
-/// target duration.
-const KEYFRAME_SLACK_US: u32 = 200_000;
 
 /// Longest wait for the tasks at the end: a drain, then SIGTERM, then SIGKILL.
 const STOP_MARGIN: Duration = Duration::from_secs(3);
@@ -102,6 +97,8 @@ pub struct Stream {
     pub served: Arc<Served>,
     asks: mpsc::Sender<Ask>,
     status: watch::Receiver<Status>,
+    /// What was ordered last, for the task that follows one that panicked.
+    orders: Mutex<Vec<Order>>,
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -123,15 +120,9 @@ pub enum RegistryError {
     /// No stream has that name.
     #[error("there is no stream named {0}")]
     Unknown(StreamName),
-    /// The stream has no such quality.
-    #[error("the stream {0} has no quality {1}")]
-    UnknownQuality(StreamName, RenditionId),
-    /// Only video is switched.
-    #[error("{0} is not a video quality: audio is always made")]
-    NotVideo(RenditionId),
-    /// Nothing would be left.
-    #[error("{0} is the last that the stream has: stop the stream instead")]
-    LastQuality(RenditionId),
+    /// What was chosen for a quality cannot be.
+    #[error(transparent)]
+    Choice(#[from] ChoiceError),
     /// The broadcaster goes down.
     #[error("the broadcaster is shutting down")]
     ShuttingDown,
@@ -240,41 +231,6 @@ impl Registry {
         let _ = self.monitor.set(monitor);
     }
 
-    /// Whether a stream fits beside those that make media now.
-    fn admit(
-        &self,
-        name: &StreamName,
-        source: &SourceSpec,
-        ladder: &Ladder,
-    ) -> Result<(), CapacityExceeded> {
-        let Some(monitor) = self.monitor.get() else { return Ok(()) };
-        let Some(trial) = self.trial.borrow().clone() else { return Ok(()) };
-        if !self.limits.get().admission {
-            return Ok(());
-        }
-        let needs = |source: &SourceSpec, ladder: &Ladder| {
-            cost::cores_needed(ladder, likely_picture(source), &trial)
-        };
-        let makes_media = |(entry, stream): &(StreamEntry, Arc<Stream>)| {
-            let state = stream.status().state;
-            let own = entry.source != SourceSpec::Rtmp;
-            entry.name != *name && (state == State::Live || (own && state.counts()))
-        };
-        let streams = self.list();
-        let running: Vec<_> = streams.iter().filter(|s| makes_media(s)).collect();
-        let running: Vec<_> = running.iter().map(|(e, _)| needs(&e.source, &e.ladder)).collect();
-        let host = monitor.host();
-        cost::admit(needs(source, ladder), &running, host.as_ref(), &trial).inspect_err(|error| {
-            self.counts.capacity_refusals.add_one();
-            tracing::warn!(
-                stream = %name,
-                running = running.len(),
-                code = CAPACITY_EXCEEDED,
-                "{error}"
-            );
-        })
-    }
-
     /// What happened since the start.
     pub fn counts(&self) -> &Counts {
         &self.counts
@@ -312,21 +268,12 @@ impl Registry {
     ) -> Result<(), RegistryError> {
         let (entry, stream) = self.get(name)?;
         let status = stream.status();
-        let made = status.renditions.iter().find(|r| r.id == *rendition);
-        if made.is_some_and(|made| made.kind != Kind::Video) {
-            return Err(RegistryError::NotVideo(rendition.clone()));
-        }
-        if made.is_none() && !entry.ladder_names(rendition) {
-            return Err(RegistryError::UnknownQuality(name.clone(), rendition.clone()));
-        }
-        let has_audio = status.renditions.iter().any(|r| r.kind == Kind::Audio);
-        let others = status.renditions.iter().any(|r| {
-            let choice = entry.qualities.get(&r.id).copied().unwrap_or_default();
-            r.kind == Kind::Video && r.id != *rendition && choice.enabled != Some(false)
-        });
-        if change.enabled == Some(false) && !status.renditions.is_empty() && !has_audio && !others {
-            return Err(RegistryError::LastQuality(rendition.clone()));
-        }
+        let failed = |i: u8| status.withdrawn.get(&i).is_some_and(|gone| gone.failed);
+        let made = status.renditions.iter().zip(0u8..);
+        let made: Vec<_> =
+            made.map(|(r, i)| Made { id: r.id.clone(), kind: r.kind, failed: failed(i) }).collect();
+        Qualities { ladder: &entry.ladder, chosen: &entry.qualities, made: &made }
+            .check(rendition, change)?;
         self.store().choose(name, rendition, change)?;
         Ok(())
     }
@@ -448,136 +395,6 @@ impl Registry {
         Duration::from_millis(self.config.force_kill_timeout_ms) + STOP_MARGIN
     }
 
-    /// Starts the task of a stream. One that ends by a bug is started again.
-    fn launch(&self, entry: &StreamEntry) -> Result<Arc<Stream>, RegistryError> {
-        self.launch_again(entry, Restarts::default())
-    }
-
-    fn launch_again(
-        &self,
-        entry: &StreamEntry,
-        restarts: Restarts,
-    ) -> Result<Arc<Stream>, RegistryError> {
-        let live = Arc::new(LiveStream::new(entry.name.clone()));
-        let feed =
-            Feed::open(entry.name.clone(), self.signer.clone(), self.spool.clone(), live.clone())?;
-        let served = Arc::new(Served::new(live, self.info(entry)));
-        let (asks, asked) = mpsc::channel(ASKS_MAX);
-        let (mut task, status) = StreamTask::new(self.spec(entry)?, feed, served.clone(), asked);
-        if status.borrow().state.counts()
-            // Without a seat it was on before the limits were lowered; it stays on, since viewers
-            // may watch.
-            && let Ok(seat) = self.seat(&entry.name, &entry.owner)
-        {
-            task.sit(seat);
-        }
-        let watch = watch_task(self.this.clone(), entry.name.clone(), task, restarts);
-        let task = Mutex::new(Some(tokio::spawn(watch)));
-        let stream = Arc::new(Stream { served: served.clone(), asks, status, task });
-        self.origin.add(served);
-        self.running().insert(entry.name.clone(), stream.clone());
-        Ok(stream)
-    }
-
-    /// A task has ended by a bug: what it held is free, and another takes up what is on disk.
-    async fn repair(&self, name: &StreamName, mut restarts: Restarts, ran: Duration) {
-        self.counts.task_panics.add_one();
-        let broken = self.running().get(name).cloned();
-        // The machine of restarts knows no clock; this one begins with the first panic.
-        let now = Now(self.zero.elapsed().as_millis() as u64);
-        let pause_ms = match restarts.crashed(now, ran.as_millis() as u64) {
-            Verdict::Retry { at } => at.since(now),
-            Verdict::Broken => PAUSE_MAX_MS,
-        };
-        tracing::error!(stream = %name, pause_ms, "the stream's task panicked; it is started again");
-        tokio::time::sleep(Duration::from_millis(pause_ms)).await;
-        let entry = self.store().get(name).cloned();
-        let same = |(now, then): (Arc<Stream>, Arc<Stream>)| Arc::ptr_eq(&now, &then);
-        let is_there = self.running().get(name).cloned().zip(broken).is_some_and(same);
-        if let Some(entry) = entry.filter(|_| is_there && !self.is_closing())
-            && let Err(error) = self.launch_again(&entry, restarts)
-        {
-            tracing::error!(stream = %name, "the stream cannot be taken up again: {error}");
-        }
-    }
-
-    fn seat(&self, name: &StreamName, owner: &str) -> Result<Seat, LimitReached> {
-        self.seats.take(name, owner).inspect_err(|error| {
-            tracing::warn!(
-                stream = %name,
-                owner,
-                running = error.running,
-                max = error.max,
-                code = crate::streams::limit::STREAM_LIMIT_EXCEEDED,
-                "{error}"
-            );
-        })
-    }
-
-    fn spec(&self, entry: &StreamEntry) -> Result<Spec, RegistryError> {
-        let source = match &entry.source {
-            SourceSpec::Rtmp => Source::Push,
-            SourceSpec::Test => TEST_PICTURE,
-            SourceSpec::File(path) => Source::File { path: path.clone(), repeat: entry.repeat },
-        };
-        let policy = Policy {
-            pushed: source == Source::Push,
-            grace_ms: self.config.grace_ms,
-            stream_timeout_ms: self.config.stream_timeout_ms,
-            segment_ms: self.config.segment_ms.into(),
-            force_kill_ms: self.config.force_kill_timeout_ms,
-        };
-        Ok(Spec {
-            name: entry.name.clone(),
-            workers: Box::new(Processes {
-                program: self.program.clone(),
-                stream: entry.name.clone(),
-                owner: cleanup::owner(&self.config.data),
-            }),
-            start: Start {
-                stream: entry.name.to_string(),
-                source,
-                ladder: entry.ladder.clone(),
-                audio: default_audio(),
-                part_us: self.config.part_ms * 1000,
-                segment_us: self.config.segment_ms * 1000,
-                keyframe_max_us: self.config.segment_ms * 1000 + KEYFRAME_SLACK_US,
-                orders: disabled(entry),
-                marks: self.config.mark_renditions,
-                trial: None,
-                encoders: self.encoders.encoders.clone(),
-                encoding_refused: self.encoders.refused.clone(),
-            },
-            policy,
-            dir: self.spool.stream_dir(&entry.name),
-            trial: self.trial.subscribe(),
-            counts: self.counts.clone(),
-        })
-    }
-
-    fn info(&self, entry: &StreamEntry) -> Info {
-        let part_target_ms = self.config.part_ms * 11 / 10;
-        let key = self.signer.verifier().to_bytes();
-        Info {
-            stream: entry.name.to_string(),
-            title: entry.title.clone(),
-            state: "ended",
-            broadcast: 0,
-            session: 0,
-            public_key: key.iter().map(|b| format!("{b:02x}")).collect(),
-            session_record: None,
-            renditions: Vec::new(),
-            // The least hold-back that players keep (RFC 8216bis §4.4.3.8).
-            latency_target_ms: 3 * part_target_ms,
-            part_ms: self.config.part_ms,
-            segment_ms: self.config.segment_ms,
-            started_at: None,
-            p2p: P2pInfo { policy: self.config.p2p.name() },
-            signaling: None,
-            ice_servers: Vec::new(),
-        }
-    }
-
     fn store(&self) -> MutexGuard<'_, Store> {
         lock(&self.store)
     }
@@ -595,6 +412,7 @@ impl Stream {
 
     /// Says what becomes of its video renditions. Gives whether its task takes it now.
     pub fn order(&self, orders: Vec<Order>) -> bool {
+        lock(&self.orders).clone_from(&orders);
         self.asks.try_send(Ask::Orders(orders)).is_ok()
     }
 
@@ -637,71 +455,6 @@ impl Watched for Registry {
             // One that is full of asks is told again in three seconds.
             let _ = stream.asks.try_send(Ask::OverMemory { pid, used_mb, limit_mb });
         }
-    }
-}
-
-impl PublishGate for Registry {
-    async fn authorize(&self, key: &StreamKey, peer: SocketAddr) -> Result<PublishSlot, Refusal> {
-        if self.is_closing() {
-            return Err(Refusal::Restarting);
-        }
-        let entry = self.store().by_key(key).cloned().ok_or(Refusal::UnknownKey)?;
-        if entry.source != SourceSpec::Rtmp {
-            return Err(Refusal::OtherSource(entry.source.to_string()));
-        }
-        let stream = self.running().get(&entry.name).cloned().ok_or(Refusal::NotReady)?;
-        // An ended broadcast's stream is turned on again by its publisher, and counts again.
-        let seat = self.seat(&entry.name, &entry.owner)?;
-        // One that comes back to its broadcast has been let in before.
-        if !listed(stream.status().state) {
-            let admitted = self.admit(&entry.name, &entry.source, &entry.ladder);
-            admitted.map_err(|e| Refusal::Other(format!("{CAPACITY_EXCEEDED}: {e}")))?;
-        }
-        let id = ConnectionId(self.connections.fetch_add(1, Ordering::Relaxed) + 1);
-        let (media_in, media) = mpsc::channel(MEDIA_MAX);
-        let (cancel, cancelled) = watch::channel(None);
-        let (answer, answered) = oneshot::channel();
-        let publisher = Publisher { id, media, cancel };
-        let asked = stream.asks.send(Ask::Publish(publisher, seat, answer)).await;
-        match asked {
-            Ok(()) => answered.await.unwrap_or(Err(Refusal::NotReady))?,
-            Err(_) => return Err(Refusal::NotReady),
-        }
-        tracing::info!(stream = %entry.name, peer = %common::redact::address(peer.ip()), "an encoder publishes");
-        Ok(PublishSlot { stream: entry.name, media: media_in, cancel: cancelled })
-    }
-}
-
-/// Runs the task of a stream, and has it replaced should it panic. Dropping it ends the task.
-async fn watch_task(
-    registry: Weak<Registry>,
-    name: StreamName,
-    task: StreamTask,
-    restarts: Restarts,
-) {
-    let began = Instant::now();
-    let mut alone = JoinSet::new();
-    alone.spawn(task.run());
-    let panicked = matches!(alone.join_next().await, Some(Err(error)) if error.is_panic());
-    if panicked && let Some(registry) = registry.upgrade() {
-        registry.repair(&name, restarts, began.elapsed()).await;
-    }
-}
-
-/// Orders for what the operator does not want, until the governor looks.
-fn disabled(entry: &StreamEntry) -> Vec<Order> {
-    let off = entry.qualities.iter().filter(|(_, choice)| choice.enabled == Some(false));
-    let order = |id: &RenditionId| Order { rendition: id.clone(), on: false, lowered: Lowered::No };
-    off.map(|(id, _)| order(id)).collect()
-}
-
-/// What a source will probably send.
-fn likely_picture(source: &SourceSpec) -> Picture {
-    match (source, TEST_PICTURE) {
-        (SourceSpec::Test, Source::Test { width, height, fps }) => {
-            Picture { width, height, fps: Some(fps), ..cost::LIKELY_PICTURE }
-        }
-        _ => cost::LIKELY_PICTURE,
     }
 }
 

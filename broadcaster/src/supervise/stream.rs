@@ -1,5 +1,9 @@
 //! The task of one stream: carries out what its machine decides and tells it what happened.
 
+mod publishing;
+mod reports;
+mod status;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,6 +29,10 @@ use crate::resource::counts::Counts;
 use crate::streams::limit::Seat;
 use crate::worker::ipc::{self, Command, FailCode, Order, Report, Start};
 
+pub use status::{Ask, Publisher, Spec, Status, state_name};
+
+use publishing::next_media;
+
 /// Reports that may wait for the task: two seconds of parts of a large ladder.
 const EVENTS_MAX: usize = 256;
 
@@ -33,98 +41,6 @@ const NOTES_MAX: usize = 32;
 
 /// What viewers are told of a stream that will go on when the broadcaster is back.
 const RESTARTING: &str = "restarting";
-
-/// What a stream task is asked to do.
-#[derive(Debug)]
-pub enum Ask {
-    /// The operator wants it on. The seat is given back when it is off.
-    Start(Seat),
-    /// The operator wants it off.
-    Stop,
-    /// Someone with the right key wants to publish, which may turn an ended stream on; the answer
-    /// says whether it may.
-    Publish(Publisher, Seat, oneshot::Sender<Result<(), Refusal>>),
-    /// The worker with this process id uses more memory than it may; both in MB.
-    OverMemory {
-        /// The worker.
-        pid: u32,
-        /// What it uses.
-        used_mb: u64,
-        /// What it may.
-        limit_mb: u64,
-    },
-    /// Close whoever publishes: the key is no longer good.
-    DropPublisher,
-    /// What becomes of its video renditions, until other orders come.
-    Orders(Vec<Order>),
-    /// Say when everything asked before has been done.
-    Reached(oneshot::Sender<()>),
-    /// The broadcaster goes down.
-    Shutdown,
-    /// Have a bug.
-    #[cfg(test)]
-    Panic,
-}
-
-/// A connection that publishes.
-#[derive(Debug)]
-pub struct Publisher {
-    /// Its number, never used twice.
-    pub id: ConnectionId,
-    /// Its media; closed when the connection ends.
-    pub media: mpsc::Receiver<Media>,
-    /// Ends the connection, with a reason for its encoder's log.
-    pub cancel: watch::Sender<Option<Refusal>>,
-}
-
-/// What a stream is made of.
-#[derive(Debug)]
-pub struct Spec {
-    /// Its name.
-    pub name: StreamName,
-    /// What makes its media.
-    pub workers: Box<dyn Workers>,
-    /// What the worker is told.
-    pub start: Start,
-    /// How patient the stream is.
-    pub policy: Policy,
-    /// Where its standing is kept.
-    pub dir: PathBuf,
-    /// Who else wants to know when a worker starts, such as a cached trial.
-    pub trial: watch::Receiver<Option<crate::worker::ladder::TrialResult>>,
-    /// What happens to it is counted here.
-    pub counts: Arc<Counts>,
-}
-
-/// What the API and the pages show of a stream.
-#[derive(Clone, Debug)]
-pub struct Status {
-    /// Its state.
-    pub state: State,
-    /// Why.
-    pub cause: Cause,
-    /// Decisions of the current worker, and what went wrong lately.
-    pub notes: Vec<String>,
-    /// The renditions of the current session.
-    pub renditions: Vec<ipc::MadeRendition>,
-    /// The current or last broadcast.
-    pub broadcast: u32,
-    /// The current or last session.
-    pub session: u32,
-    /// When the current broadcast began, in microseconds since the Unix epoch.
-    pub started_at_us: Option<i64>,
-    /// Process id of the current worker.
-    pub worker_pid: Option<u32>,
-    /// The worker's newest pulse.
-    pub pulse: ipc::Status,
-    /// Cores that the worker used between its last two pulses.
-    pub worker_cores: f64,
-    /// Renditions of the current session that are not made now, by their place among
-    /// [`Status::renditions`].
-    pub withdrawn: BTreeMap<u8, ipc::Withdrawn>,
-    /// Workers that ended unexpectedly since the broadcast began.
-    pub crashes: u64,
-}
 
 /// The task of one stream.
 #[derive(Debug)]
@@ -315,152 +231,6 @@ impl StreamTask {
         self.seat = Some(seat).filter(|_| self.machine.state().counts());
     }
 
-    fn handle_media(&mut self, media: Option<Media>) {
-        let Some(id) = self.publisher.as_ref().map(|p| p.id) else { return };
-        let Some(media) = media else {
-            self.publisher = None;
-            self.configs.clear();
-            return self.handle(Input::PublisherGone(id));
-        };
-        // Only the machine is told of every frame; it answers in a few nanoseconds.
-        self.handle(Input::PublisherMedia(id));
-        let command = match media {
-            Media::Config(config) => {
-                self.configs.insert(config.track() as u8, config.clone());
-                Command::Config(config)
-            }
-            Media::Frame(frame) => Command::Frame(frame),
-        };
-        let Some(worker) = self.machine.feeding() else { return };
-        let Some(running) = self.children.get_mut(&worker) else { return };
-        if let Command::Frame(frame) = &command {
-            let video = frame.track == Track::Video;
-            let key = video && frame.key;
-            // Sound that comes before the first picture would look like a source without one.
-            let waits = video || self.configs.contains_key(&(Track::Video as u8));
-            if running.needs_key && waits && !key {
-                return;
-            }
-            running.needs_key &= !key;
-        }
-        if running.child.send(command).is_err() {
-            // What follows builds on what is lost now.
-            running.needs_key = true;
-            self.handle(Input::WorkerBackedUp(worker));
-        }
-    }
-
-    fn handle_event(&mut self, event: ChildEvent) {
-        match event {
-            ChildEvent::Report(worker, report) => self.handle_report(worker, report),
-            ChildEvent::Garbled(worker, why) => {
-                let message = format!("its messages cannot be read: {why}");
-                self.handle(Input::WorkerFailed { worker, code: FailCode::Other, message });
-            }
-            ChildEvent::Exited(worker, how) => {
-                self.children.remove(&worker);
-                self.handle(Input::WorkerExited { worker, how });
-            }
-        }
-    }
-
-    fn handle_report(&mut self, worker: WorkerId, report: Report) {
-        match report {
-            Report::Ready(ready) => {
-                if let Some(running) = self.children.get_mut(&worker) {
-                    running.ready = Some(ready);
-                }
-                self.handle(Input::WorkerReady(worker));
-            }
-            Report::Part(part) => {
-                if self.machine.has_session(worker) {
-                    self.feed.part(&part);
-                    self.returned(part.rendition);
-                }
-                self.handle(Input::WorkerPart(worker));
-            }
-            Report::Status(pulse) => {
-                if self.machine.has_session(worker) {
-                    let elapsed = std::mem::replace(&mut self.pulse_at, Instant::now());
-                    let seconds = elapsed.elapsed().as_secs_f64().max(0.1);
-                    self.status.send_modify(|status| {
-                        let used_us = pulse.cpu_us.saturating_sub(status.pulse.cpu_us);
-                        let known = status.pulse.cpu_us > 0;
-                        status.worker_cores =
-                            if known { used_us as f64 / 1e6 / seconds } else { 0.0 };
-                        status.pulse = pulse;
-                    });
-                }
-            }
-            Report::Thumb(jpeg) => {
-                if self.machine.has_session(worker) {
-                    self.served.set_thumb(jpeg);
-                }
-            }
-            Report::Withdrawn(withdrawn) => {
-                if self.machine.has_session(worker) {
-                    // The guard must be gone before the status is changed.
-                    let place = usize::from(withdrawn.rendition);
-                    let id = self.status.borrow().renditions.get(place).map(|r| r.id.to_string());
-                    tracing::info_span!("rendition", rendition = id)
-                        .in_scope(|| tracing::info!("{}", withdrawn.note));
-                    self.feed.withdraw(withdrawn.rendition);
-                    if withdrawn.failed {
-                        self.note(withdrawn.note.clone());
-                    }
-                    self.status.send_modify(|status| {
-                        status.withdrawn.insert(withdrawn.rendition, withdrawn);
-                    });
-                    self.publish_info();
-                }
-            }
-            Report::Noted(note) => {
-                if self.machine.has_session(worker) {
-                    tracing::warn!(stream = %self.spec.name, "{note}");
-                    self.note(note);
-                }
-            }
-            Report::Changed(changed) => {
-                if self.machine.has_session(worker) {
-                    self.handle_changed(&changed);
-                }
-            }
-            Report::Failed(failed) => {
-                self.handle(Input::WorkerFailed {
-                    worker,
-                    code: failed.code,
-                    message: failed.message,
-                });
-            }
-            Report::Drained => self.handle(Input::WorkerDrained(worker)),
-        }
-    }
-
-    fn handle_changed(&mut self, changed: &ipc::Changed) {
-        let result = self.feed.change(changed);
-        self.report_fault(result);
-        for (_, made) in &changed.renditions {
-            tracing::info!(stream = %self.spec.name, rendition = %made.id,
-                "'{}' is made by {} from here on", made.id, made.encoder);
-        }
-        self.status.send_modify(|status| {
-            for (i, made) in &changed.renditions {
-                if let Some(before) = status.renditions.get_mut(usize::from(*i)) {
-                    before.clone_from(made);
-                }
-            }
-        });
-        self.publish_info();
-    }
-
-    /// A part came of this rendition: should it have been withdrawn, it is back.
-    fn returned(&mut self, rendition: u8) {
-        let back = self.status.send_if_modified(|s| s.withdrawn.remove(&rendition).is_some());
-        if back {
-            self.publish_info();
-        }
-    }
-
     fn carry_out(&mut self) {
         while let Some(output) = self.machine.poll_output() {
             tracing::debug!(stream = %self.spec.name, ?output);
@@ -539,61 +309,6 @@ impl StreamTask {
         }
     }
 
-    fn begin_session(&mut self, worker: WorkerId) {
-        let Some(running) = self.children.get_mut(&worker) else { return };
-        let Some(ready) = running.ready.take() else { return };
-        let timing =
-            Timing { part_us: self.spec.start.part_us, segment_us: self.spec.start.segment_us };
-        let pid = running.child.pid();
-        if let Err(fault) = self.feed.begin_session(&ready, timing) {
-            let message = fault.to_string();
-            tracing::error!(stream = %self.spec.name, "{message}");
-            return self.handle(Input::WorkerFailed { worker, code: FailCode::Other, message });
-        }
-        for note in &ready.notes {
-            tracing::info!(stream = %self.spec.name, "{note}");
-        }
-        let numbers = self.feed.numbers();
-        self.status.send_modify(|status| {
-            status.notes = ready.notes;
-            status.notes.truncate(NOTES_MAX);
-            status.renditions = ready.renditions;
-            status.broadcast = numbers.broadcast;
-            status.session = numbers.session.0;
-            status.worker_pid = pid;
-            status.pulse = ipc::Status::default();
-            status.withdrawn.clear();
-            status.worker_cores = 0.0;
-            status.started_at_us.get_or_insert_with(unix_us);
-        });
-        self.publish_info();
-    }
-
-    fn attach(&mut self, id: ConnectionId) {
-        let Some((publisher, answer)) = self.asking.take().filter(|(p, _)| p.id == id) else {
-            return;
-        };
-        if answer.send(Ok(())).is_ok() {
-            self.configs.clear();
-            self.publisher = Some(publisher);
-        }
-    }
-
-    fn refuse(&mut self, id: ConnectionId, cause: Cause) {
-        if let Some((_, answer)) = self.asking.take().filter(|(p, _)| p.id == id) {
-            let _ = answer.send(Err(refusal(&cause)));
-        }
-    }
-
-    fn close_publisher(&mut self, id: ConnectionId, cause: &Cause) {
-        if self.publisher.as_ref().is_some_and(|p| p.id == id)
-            && let Some(publisher) = self.publisher.take()
-        {
-            self.configs.clear();
-            publisher.cancel.send_replace(Some(refusal(cause)));
-        }
-    }
-
     fn announce(&mut self, state: State, cause: Cause) {
         let name = &self.spec.name;
         match (&state, &cause) {
@@ -665,35 +380,6 @@ impl StreamTask {
             started_at: status.started_at_us.map(date_time),
             ..Info::clone(&self.served.info())
         });
-    }
-}
-
-/// What a publisher is told.
-fn refusal(cause: &Cause) -> Refusal {
-    match cause {
-        Cause::TakenOver => Refusal::TakenOver,
-        Cause::TakeoverLimit(_) => Refusal::Contested,
-        Cause::OperatorStopped => Refusal::Stopped,
-        Cause::ShuttingDown => Refusal::Restarting,
-        other => Refusal::Other(other.to_string()),
-    }
-}
-
-/// A state's name in JSON.
-pub fn state_name(state: State) -> &'static str {
-    match state {
-        State::Waiting => "waiting",
-        State::Live => "live",
-        State::Grace => "grace",
-        State::Failed => "failed",
-        State::Ended => "ended",
-    }
-}
-
-async fn next_media(publisher: Option<&mut Publisher>) -> Option<Media> {
-    match publisher {
-        Some(publisher) => publisher.media.recv().await,
-        None => std::future::pending().await,
     }
 }
 

@@ -98,6 +98,12 @@ impl Broadcaster {
         }
     }
 
+    /// Its log up to the line that has `words` in it.
+    pub(crate) fn lines_until(&mut self, words: &str) -> Vec<String> {
+        let last = self.logs(words);
+        self.seen.iter().cloned().chain([last]).collect()
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.process), signal).unwrap();
     }

@@ -232,9 +232,12 @@ async fn a_removed_stream_ends_its_encoder_and_its_worker_and_frees_its_name() {
 }
 
 #[tokio::test]
-async fn a_stream_whose_task_panics_is_taken_up_again_with_its_seat_and_its_key() {
+async fn a_stream_whose_task_panics_is_taken_up_again_with_its_seat_its_key_and_its_orders() {
     let rig = Rig::new(1, 1);
     let key = rig.add("show", "a").await.unwrap();
+    let paused =
+        vec![Order { rendition: "source".parse().unwrap(), on: false, lowered: Lowered::No }];
+    assert!(rig.registry.get(&name("show")).unwrap().1.order(paused.clone()));
     for panics in 1..=2 {
         let (_, before) = rig.registry.get(&name("show")).unwrap();
         before.asks.send(Ask::Panic).await.unwrap();
@@ -242,6 +245,7 @@ async fn a_stream_whose_task_panics_is_taken_up_again_with_its_seat_and_its_key(
         tokio::time::timeout(PATIENCE, task).await.unwrap().unwrap();
         let (_, after) = rig.registry.get(&name("show")).unwrap();
         assert!(!Arc::ptr_eq(&before, &after));
+        assert_eq!(*lock(&after.orders), paused, "what is paused stays so");
         assert_eq!(
             (rig.state("show"), rig.registry.counts().task_panics.get()),
             (State::Waiting, panics)

@@ -19,7 +19,7 @@ use crate::store::live::LiveStream;
 use crate::store::spool::{Spool, read_numbers};
 use crate::streams::limit::{Seats, StreamLimits};
 use crate::supervise::machine::{DRAIN_MAX_MS, Standing};
-use crate::worker::ipc::{Failed, MadeRendition, Part, Ready, Source};
+use crate::worker::ipc::{Failed, Lowered, MadeRendition, Part, Ready, Source};
 
 const POLICY: Policy = Policy {
     pushed: true,
@@ -39,6 +39,8 @@ struct Worker {
     signals: mpsc::Receiver<Signal>,
     events: mpsc::Sender<ChildEvent>,
     segment: u32,
+    /// What it was told at its start.
+    orders: Vec<Order>,
 }
 
 impl Worker {
@@ -107,9 +109,15 @@ impl std::fmt::Debug for Worker {
 }
 
 impl Workers for Fakes {
-    fn start(&self, id: WorkerId, _: Start, events: mpsc::Sender<ChildEvent>) -> io::Result<Child> {
+    fn start(
+        &self,
+        id: WorkerId,
+        start: Start,
+        events: mpsc::Sender<ChildEvent>,
+    ) -> io::Result<Child> {
         let (child, commands, signals) = Child::queued(Some(1));
-        let worker = Worker { id, commands, signals, events, segment: 0 };
+        let orders = start.orders;
+        let worker = Worker { id, orders, commands, signals, events, segment: 0 };
         let refuses = |_| io::Error::other("no more processes");
         self.0.send(worker).map_err(refuses)?;
         Ok(child)
@@ -593,38 +601,20 @@ async fn a_worker_that_never_ends_its_drain_delays_a_shutdown_by_a_bound() {
     rig.ends().await;
 }
 
-/// What a log with that filter says of a stream that goes on the air.
-async fn logged(filter: &str) -> String {
-    #[derive(Clone, Default)]
-    struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
-    impl io::Write for Log {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-    let (log, filter) = (Log::default(), filter.parse::<tracing_subscriber::EnvFilter>().unwrap());
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(move || writer.clone())
-        .with_ansi(false)
-        .finish();
-    let _logs = tracing::subscriber::set_default(subscriber);
-    let (rig, _encoder, _worker) = Rig::on_air().await;
-    drop(rig);
-    String::from_utf8(log.0.lock().unwrap().clone()).unwrap()
-}
-
 #[tokio::test(start_paused = true)]
-async fn a_filter_by_stream_shows_more_of_that_stream_and_nothing_of_others() {
-    let of_it = logged("warn,[{stream=show}]=debug").await;
-    assert!(of_it.contains("DEBUG") && of_it.contains("BeginSession"), "{of_it}");
-    assert_eq!(logged("warn,[{stream=other}]=debug").await, "");
-    assert_eq!(logged("warn").await, "");
+async fn what_is_paused_stays_so_in_the_worker_that_follows_one_that_crashed() {
+    let (mut rig, encoder, mut worker) = Rig::on_air().await;
+    let paused =
+        vec![Order { rendition: "source".parse().unwrap(), on: false, lowered: Lowered::Effort }];
+    rig.asks.send(Ask::Orders(paused.clone())).await.unwrap();
+    rig.settle().await;
+    for _ in 0..2 {
+        worker.exits().await;
+        let next = rig.worker().await;
+        assert_eq!(next.orders, paused);
+        worker = next;
+    }
+    drop((encoder, worker));
 }
 
 #[tokio::test(start_paused = true)]
