@@ -369,6 +369,12 @@ impl Rungs {
         EncoderStatus { cpu_us: rung.cpu_us + ending_us + cpu_us, waiting }
     }
 
+    /// Frames of the source that the encoder which is most behind has yet to take.
+    pub fn waiting_of_source(&self) -> u64 {
+        let waiting = |rung: &Rung| rung.outlet.look(Encoding::waiting_of_source);
+        self.rungs.iter().filter_map(waiting).max().unwrap_or(0)
+    }
+
     fn by_id(&mut self, id: &RenditionId) -> Option<&mut Rung> {
         self.rungs.iter_mut().find(|r| r.planned.rung.id == *id)
     }
