@@ -74,7 +74,7 @@ impl Outlet {
         self.forget_ended();
     }
 
-    /// The same. Whatever is stopped holds on to `running` until it has.
+    /// The same once no more pictures come. Whatever is stopped holds on to `running` until it has.
     pub fn cut_and(&self, running: &Sender<()>) {
         let mut gate = self.gate();
         let next = gate.next.take().and_then(|(_, next)| next);

@@ -111,6 +111,7 @@ pub fn run(
             emit(Report::Failed(failed));
         }
     }
+    session.rungs.stop();
 }
 
 enum End {
@@ -333,6 +334,7 @@ impl Session {
         self.poll_failures(elapsed.as_millis() as u64, emit)?;
         self.poll_endings(elapsed.as_millis() as u64, emit)?;
         self.poll_orders();
+        self.poll_openings(elapsed.as_millis() as u64, emit)?;
         self.poll_barrier(emit);
         if self.status.last.elapsed() < Duration::from_secs(1) {
             return Ok(true);
@@ -389,6 +391,7 @@ impl Session {
         // What was held for a second track is all there is.
         self.begin_pushed(Duration::MAX, emit)?;
         self.stop.store(true, Ordering::Relaxed);
+        self.rungs.drain();
         let audio = self.graph.as_ref().map_or(0, |g| g.encoders.len());
         let outputs_left = audio + self.rungs.running();
         if let Some(graph) = &self.graph {

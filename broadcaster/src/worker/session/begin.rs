@@ -145,7 +145,7 @@ impl Session {
         if self.source_index.is_some() && orders.iter().any(|o| off(&o)) {
             (self.pass.ordered_off, self.pass.is_off) = (true, true);
         }
-        self.rungs.start()?;
+        self.rungs.start();
         for (output, encoder) in self.graph.iter().flat_map(|g| &g.encoders) {
             made[*output].encoder = (*encoder).to_owned();
         }
