@@ -40,8 +40,9 @@ const STARTS_MAX: Duration = Duration::from_secs(2);
 /// How often they are looked at meanwhile: a small part of what opening one takes.
 const STARTS_LOOK: Duration = Duration::from_millis(2);
 
-/// How long the encoders may take to stop once the session is over; the process ends then.
-const STOPS_MAX: Duration = Duration::from_secs(1);
+/// How long the encoders may take to stop once the session is over: half of what the broadcaster
+/// gives a worker to exit, which ends those that hang.
+const STOPS_MAX: Duration = Duration::from_millis(500);
 
 /// What a session is told of its rungs when something became of one.
 #[derive(Debug)]

@@ -85,8 +85,9 @@ const TICK: Duration = Duration::from_millis(20);
 /// milliseconds; a machine that needs longer than this will not keep up either.
 const READY_MAX: Duration = Duration::from_secs(10);
 
-/// How long [`Command::Drain`] waits for the encoders.
-const DRAIN_MAX: Duration = Duration::from_secs(3);
+/// How long [`Command::Drain`] waits for the encoders: half a second less than the broadcaster waits
+/// for what comes of it, so that one that hangs does not cost the others their last parts.
+const DRAIN_MAX: Duration = Duration::from_millis(1500);
 
 /// Runs a session to its end. `events` feeds it; `sender` is the other end, handed to the threads
 /// it starts; `emit` sends reports and says whether anybody still listens.
