@@ -117,7 +117,7 @@ impl Rungs {
             self.open_or_fail(i, 0, lowered);
         }
         let began = Instant::now();
-        while self.rungs.iter_mut().any(Rung::is_waiting) && began.elapsed() < STARTS_MAX {
+        while self.rungs.iter_mut().any(Rung::is_undecided) && began.elapsed() < STARTS_MAX {
             std::thread::sleep(STARTS_LOOK);
             self.look_at_openings(0);
         }
@@ -224,6 +224,9 @@ impl Rungs {
             };
             let plan = opening.plan;
             rung.opening = None;
+            if !rung.is_wanted() {
+                continue;
+            }
             let element = rung.element_of(plan.candidate);
             let (output, lowered) = (rung.output, rung.ordered.1);
             tracing::warn!(rendition = %rung.planned.rung.id, element, "{}", failed.message);

@@ -123,9 +123,9 @@ impl Rung {
         Some(encoding)
     }
 
-    /// Whether it is not known yet if its next encoder opens.
-    pub(super) fn is_waiting(&mut self) -> bool {
-        self.opening.as_mut().is_some_and(|opening| matches!(opening.look(0), Look::Waits))
+    /// Whether an encoder is being opened for it that may yet fail.
+    pub(super) fn is_undecided(&mut self) -> bool {
+        self.opening.as_mut().is_some_and(|opening| !matches!(opening.look(0), Look::Works))
     }
 
     /// Whether it should be made. Its first frame is wanted in any case: it tells what it is.
