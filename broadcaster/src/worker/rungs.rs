@@ -2,39 +2,48 @@
 //! is ordered off or to do less, or when its encoder fails.
 //!
 //! It promises that at most one encoder of a rung counts at a time: frames of one that was replaced
-//! come first, those of its successor wait for them, those of one that was cut off are ignored.
+//! come first, those of its successor wait for them, those of one that was cut off are ignored. And
+//! that no encoder is waited for once the session runs, whether it opens, gives frames or ends.
+
+mod one;
+mod opening;
 
 use std::collections::VecDeque;
-use std::sync::mpsc::SyncSender;
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use common::id::RenditionId;
 
 use super::cut::Timeline;
 use super::encoder::choice::{Candidate, RungLoad};
-use super::encoder::{Effort, Family, VideoSettings};
 use super::ipc::{EncoderStatus, Failed, Lowered, Order};
 use super::ladder::PlannedRung;
-use super::pipeline::Coded;
-use super::rung::{Encoding, Generation, Job, Outlet};
+use super::pipeline::{Coded, other};
+use super::rung::{Encoding, Generation, Outlet};
 use super::session::Event;
-
-/// A hardware encoder with pictures waiting that gives none for this long hangs, in milliseconds:
-/// the others have lost nothing yet, since half a second of pictures may wait.
-const HARDWARE_HANGS_MS: u64 = 700;
-
-/// The same for its first frame, before which drivers load firmware.
-const HARDWARE_STARTS_MS: u64 = 3_000;
-
-/// The same for software, which does not hang: a machine that is this slow is paused.
-const SOFTWARE_HANGS_MS: u64 = 5_000;
-
-/// An encoder that gets no more pictures has this long to give its last frames, in milliseconds: half
-/// a second of pictures may wait for it.
-const ENDS_MS: u64 = 3_000;
+use one::{Rung, State};
+use opening::{Look, OPENS_MS, Opening};
 
 /// Frames of a new encoder that may wait for the last ones of the old: two seconds at 60 fps.
 const EARLY_MAX: usize = 128;
+
+/// Encoders that may be given up while they hang, in a worker's life: each may keep a thread, its
+/// pictures and a session of its device for as long as the worker lives. A device that hangs takes
+/// every rung it makes at once, six of the automatic ladder, which may all go on with software; after
+/// one more than this, a rung that needs another encoder gets none.
+const HANGING_MAX: u32 = 8;
+
+/// How long the first encoders are waited for, so that they begin with the first frame: x264 takes
+/// tens of milliseconds. What is not open by then begins with a later segment.
+const STARTS_MAX: Duration = Duration::from_secs(2);
+
+/// How often they are looked at meanwhile: a small part of what opening one takes.
+const STARTS_LOOK: Duration = Duration::from_millis(2);
+
+/// How long the encoders may take to stop once the session is over: half of what the broadcaster
+/// gives a worker to exit, which ends those that hang.
+const STOPS_MAX: Duration = Duration::from_millis(500);
 
 /// What a session is told of its rungs when something became of one.
 #[derive(Debug)]
@@ -48,10 +57,25 @@ pub struct Ended {
 /// What comes after a failed encoder.
 #[derive(Debug)]
 pub enum After {
-    /// This one, from the given segment on.
+    /// This one, from a segment on that is set when it is open.
     Next(&'static str),
-    /// Nothing is left to try.
-    Nothing,
+    /// What makes the rung now goes on, which was to do more or less.
+    AsBefore,
+    /// The rung ends, for this reason.
+    Nothing(String),
+}
+
+/// An encoder that did not open.
+#[derive(Debug)]
+pub struct NotOpened {
+    /// The output it was for.
+    pub output: usize,
+    /// The element.
+    pub element: &'static str,
+    /// Why.
+    pub failed: Failed,
+    /// What becomes of the rung.
+    pub after: After,
 }
 
 /// The rungs of a session.
@@ -60,49 +84,15 @@ pub struct Rungs {
     rungs: Vec<Rung>,
     timeline: Arc<Mutex<Timeline>>,
     events: SyncSender<Event>,
-    /// Encodings, or their absence, that wait to take effect.
-    begun: Vec<(usize, Option<Encoding>)>,
-}
-
-#[derive(Debug)]
-struct Rung {
-    output: usize,
-    planned: PlannedRung,
-    outlet: Arc<Outlet>,
-    /// What can encode it, best first.
-    candidates: Vec<Candidate>,
-    /// Which of them does.
-    candidate: usize,
-    generation: Generation,
-    /// An older generation whose last frames are awaited.
-    before: Option<Generation>,
-    early: VecDeque<Coded>,
-    state: State,
-    ordered: (bool, Lowered),
-    stalled_ms: u64,
-    /// How long the last frames of an encoder are awaited.
-    ending_ms: u64,
-    frames: u64,
-    /// Processor time of its earlier encoders, in microseconds.
-    cpu_us: u64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// Made, with what was spared.
-    On(Lowered),
-    /// Ordered off; its last frames are awaited.
-    Ending,
-    /// Not made.
-    Off,
-    /// No encoder is left to try.
-    Failed,
+    not_opened: Vec<NotOpened>,
+    /// Encoders that were given up while they hung.
+    hanging: u32,
 }
 
 impl Rungs {
     /// No rungs.
     pub fn new(timeline: Arc<Mutex<Timeline>>, events: SyncSender<Event>) -> Self {
-        Self { rungs: Vec::new(), timeline, events, begun: Vec::new() }
+        Self { rungs: Vec::new(), timeline, events, not_opened: Vec::new(), hanging: 0 }
     }
 
     /// Takes up the rungs of a plan, none of them on yet. `candidates` says what can encode each,
@@ -114,39 +104,25 @@ impl Rungs {
     ) {
         let planned = rungs.into_iter().zip(candidates);
         self.rungs = planned
-            .map(|((output, planned, outlet), candidates)| Rung {
-                output,
-                planned,
-                outlet,
-                candidates,
-                candidate: 0,
-                generation: 0,
-                before: None,
-                early: VecDeque::new(),
-                state: State::Off,
-                ordered: (true, Lowered::No),
-                stalled_ms: 0,
-                ending_ms: 0,
-                frames: 0,
-                cpu_us: 0,
+            .map(|((output, planned, outlet), candidates)| {
+                Rung::new(output, planned, outlet, candidates)
             })
             .collect();
     }
 
-    /// Starts every rung with the first encoder that does start, from the first frame on: even
-    /// those ordered off, since a rendition's first frame tells what it is.
-    ///
-    /// # Errors
-    /// When no encoder of a rung starts.
-    pub fn start(&mut self) -> Result<(), Failed> {
+    /// Opens an encoder for every rung, even for those ordered off, since a rendition's first frame
+    /// tells what it is. Those that are soon open begin with the first frame.
+    pub fn start(&mut self) {
         for i in 0..self.rungs.len() {
             let lowered = self.rungs[i].ordered.1;
-            self.open(i, lowered)?;
+            self.open_or_fail(i, 0, lowered);
         }
-        for (i, encoding) in std::mem::take(&mut self.begun) {
-            self.rungs[i].outlet.switch(0, encoding);
+        let began = Instant::now();
+        while self.rungs.iter_mut().any(Rung::is_undecided) && began.elapsed() < STARTS_MAX {
+            std::thread::sleep(STARTS_LOOK);
+            self.look_at_openings(0);
         }
-        Ok(())
+        self.switch_opened(0);
     }
 
     /// Takes in orders. They take effect with [`Rungs::poll_orders`].
@@ -158,35 +134,27 @@ impl Rungs {
         }
     }
 
-    /// Carries out what was ordered, from the next segment on. Gives that segment and the outputs
-    /// that get another encoder there; until they have shown their configuration no further orders
-    /// should be polled.
-    pub fn poll_orders(&mut self) -> (u32, Vec<usize>) {
-        let mut opened = Vec::new();
+    /// Carries out what was ordered: what is to end does so with the next segment, and what is to
+    /// begin is opened.
+    pub fn poll_orders(&mut self) {
+        let mut ending = Vec::new();
         for i in 0..self.rungs.len() {
             let rung = &mut self.rungs[i];
             let (on, lowered) = rung.ordered;
             match rung.state {
                 State::On(_) if !on && rung.before.is_none() => {
                     rung.state = State::Ending;
-                    self.begun.push((i, None));
+                    ending.push(i);
                 }
-                State::On(now) if now != lowered && rung.before.is_none() => {
-                    let before = rung.generation;
-                    if self.open(i, lowered).is_ok() {
-                        self.rungs[i].before = Some(before);
-                        opened.push(self.rungs[i].output);
-                    } else {
-                        self.rungs[i].ordered.1 = now;
-                    }
+                _ if rung.opening.is_some() => {}
+                State::On(now) if on && now != lowered && rung.before.is_none() => {
+                    let candidate = rung.candidate;
+                    self.open_or_fail(i, candidate, lowered);
                 }
-                State::Off if on => match self.open(i, lowered) {
-                    Ok(()) => opened.push(self.rungs[i].output),
-                    Err(failed) => {
-                        tracing::error!("{}", failed.message);
-                        self.rungs[i].state = State::Failed;
-                    }
-                },
+                State::Off if on => {
+                    let candidate = rung.candidate;
+                    self.open_or_fail(i, candidate, lowered);
+                }
                 // One that failed is tried again from the best encoder on when it is ordered off
                 // and on.
                 State::Failed if !on => {
@@ -195,18 +163,110 @@ impl Rungs {
                 _ => {}
             }
         }
-        (self.switch(), opened)
+        if !ending.is_empty() {
+            let timeline = self.timeline.lock().unwrap_or_else(PoisonError::into_inner);
+            // Which segment is next cannot change meanwhile, so no picture of it has passed.
+            let segment = timeline.next_segment();
+            for i in ending {
+                self.rungs[i].outlet.switch(segment, None);
+            }
+        }
     }
 
-    /// Lets what was begun take effect with the next segment. Which one that is cannot change
-    /// meanwhile, so no picture of it has passed.
-    fn switch(&mut self) -> u32 {
-        let timeline = self.timeline.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Encoders that did not open, `elapsed_ms` after the last look. For each the next is being
+    /// opened, if there is one.
+    pub fn poll_not_opened(&mut self, elapsed_ms: u64) -> Vec<NotOpened> {
+        self.look_at_openings(elapsed_ms);
+        std::mem::take(&mut self.not_opened)
+    }
+
+    /// Lets those that are open begin with the next segment, which must be `only` if that is given.
+    /// Gives that segment and their outputs; until they have shown their configuration no later
+    /// segment should be begun with.
+    pub fn poll_opened(&mut self, only: Option<u32>) -> (u32, Vec<usize>) {
+        let timeline = Arc::clone(&self.timeline);
+        let timeline = timeline.lock().unwrap_or_else(PoisonError::into_inner);
+        // It cannot change meanwhile, so no picture of it has passed.
         let segment = timeline.next_segment();
-        for (i, encoding) in std::mem::take(&mut self.begun) {
-            self.rungs[i].outlet.switch(segment, encoding);
+        if only.is_some_and(|only| only != segment) {
+            return (segment, Vec::new());
         }
-        segment
+        (segment, self.switch_opened(segment))
+    }
+
+    fn switch_opened(&mut self, segment: u32) -> Vec<usize> {
+        let mut begun = Vec::new();
+        for rung in &mut self.rungs {
+            let works = rung.opening.as_mut().is_some_and(|o| matches!(o.look(0), Look::Works));
+            if !works || matches!(rung.state, State::Ending) {
+                continue;
+            }
+            if !rung.is_wanted() {
+                rung.opening = None;
+            } else if let Some(encoding) = rung.take_opened() {
+                rung.outlet.switch(segment, Some(encoding));
+                begun.push(rung.output);
+            }
+        }
+        begun
+    }
+
+    fn look_at_openings(&mut self, elapsed_ms: u64) {
+        for i in 0..self.rungs.len() {
+            let rung = &mut self.rungs[i];
+            let Some(opening) = &mut rung.opening else { continue };
+            let failed = match opening.look(elapsed_ms) {
+                Look::Waits | Look::Works => continue,
+                Look::Fails(failed) => failed,
+                Look::Hangs => {
+                    self.hanging += 1;
+                    other(format!("it hangs: it was not open after {OPENS_MS} ms"))
+                }
+            };
+            let plan = opening.plan;
+            rung.opening = None;
+            if !rung.is_wanted() {
+                continue;
+            }
+            let element = rung.element_of(plan.candidate);
+            let (output, lowered) = (rung.output, rung.ordered.1);
+            tracing::warn!(rendition = %rung.planned.rung.id, element, "{}", failed.message);
+            let after = self.open(i, plan.candidate + 1, lowered);
+            self.not_opened.push(NotOpened { output, element, failed, after });
+        }
+    }
+
+    /// Opens an encoder, or says that there is none.
+    fn open_or_fail(&mut self, i: usize, candidate: usize, lowered: Lowered) {
+        let after = self.open(i, candidate, lowered);
+        if matches!(after, After::Nothing(_)) {
+            let failed = other("it is not opened".to_owned());
+            let (output, element) = (self.rungs[i].output, self.rungs[i].element_of(candidate));
+            self.not_opened.push(NotOpened { output, element, failed, after });
+        }
+    }
+
+    /// Opens the encoder of this rung whose turn it is.
+    fn open(&mut self, i: usize, candidate: usize, lowered: Lowered) -> After {
+        let rung = &mut self.rungs[i];
+        let too_many = self.hanging > HANGING_MAX;
+        let planned = if too_many { None } else { rung.plan(candidate, lowered) };
+        let Some((plan, job)) = planned else {
+            if let State::On(now) = rung.state {
+                rung.ordered.1 = now;
+                return After::AsBefore;
+            }
+            rung.state = State::Failed;
+            return After::Nothing(match too_many {
+                true => format!("{} encoders of this stream hang, no other is tried", self.hanging),
+                false => "no other encoder is left".to_owned(),
+            });
+        };
+        let encoder = rung.candidates[candidate].encoder;
+        let (timeline, events) = (Arc::clone(&self.timeline), self.events.clone());
+        let open = move || Encoding::start(job, encoder, &timeline, &events);
+        rung.opening = Some(Opening::begin(plan, open));
+        After::Next(encoder.element)
     }
 
     /// Whether a coded frame counts now. `None`: it waits, or counts no more.
@@ -214,6 +274,7 @@ impl Rungs {
         let Some(rung) = self.rungs.iter_mut().find(|r| r.output == coded.output) else {
             return Some(coded);
         };
+        rung.is_described |= coded.config.is_some();
         if rung.before == Some(coded.generation) {
             return Some(coded);
         }
@@ -249,9 +310,7 @@ impl Rungs {
     /// Takes a rung off the air at once, before its first frame counted.
     pub fn switch_off(&mut self, output: usize) {
         if let Some(rung) = self.rungs.iter_mut().find(|r| r.output == output) {
-            rung.let_go();
-            rung.generation += 1;
-            rung.state = State::Off;
+            rung.cut();
         }
     }
 
@@ -263,15 +322,17 @@ impl Rungs {
     /// Encoders that do not come to their end, `elapsed_ms` after the last look, with their
     /// generations: they are given up.
     pub fn poll_endings(&mut self, elapsed_ms: u64) -> Vec<(usize, Generation)> {
-        let given_up = |rung: &mut Rung| {
-            let failed = rung.outlet.look_at_ending(Encoding::failure);
-            rung.ending_ms =
-                if failed.is_some() { rung.ending_ms + elapsed_ms.min(100) } else { 0 };
-            let failed = failed.flatten().is_some();
-            let ended = failed || rung.ending_ms >= ENDS_MS;
-            ended.then(|| (rung.output, rung.before.unwrap_or(rung.generation)))
-        };
-        self.rungs.iter_mut().filter_map(given_up).collect()
+        let mut given_up = Vec::new();
+        for rung in &mut self.rungs {
+            if let Some(fault) = rung.ending_fault(elapsed_ms) {
+                tracing::warn!(rendition = %rung.planned.rung.id, "{}", fault.failed.message);
+                self.hanging += u32::from(fault.hangs);
+                rung.count_ending();
+                rung.outlet.forget_ended();
+                given_up.push((rung.output, rung.before.unwrap_or(rung.generation)));
+            }
+        }
+        given_up
     }
 
     /// Whether that is what an output is made by now.
@@ -285,47 +346,57 @@ impl Rungs {
             if !matches!(rung.state, State::On(_) | State::Ending) {
                 continue;
             }
-            if let Some(failed) = rung.failure(elapsed_ms) {
-                return Some((rung.output, failed));
+            if let Some(fault) = rung.fault(elapsed_ms) {
+                self.hanging += u32::from(fault.hangs);
+                return Some((rung.output, fault.failed));
             }
         }
         None
     }
 
-    /// Cuts off a failed encoder and starts the next one, from the segment that is given on.
-    pub fn replace(&mut self, output: usize) -> (u32, After) {
-        let after = self.begin_next(output);
-        (self.switch(), after)
-    }
-
-    fn begin_next(&mut self, output: usize) -> After {
+    /// Cuts off a failed encoder and opens the next one.
+    pub fn replace(&mut self, output: usize) -> After {
         let Some(i) = self.rungs.iter().position(|r| r.output == output) else {
-            return After::Nothing;
+            return After::Nothing("it is no rung".to_owned());
         };
         let rung = &mut self.rungs[i];
-        rung.let_go();
-        (rung.before, rung.stalled_ms) = (None, 0);
-        rung.early.clear();
-        rung.generation += 1;
+        rung.cut();
         rung.candidate += 1;
-        let (on, lowered) = rung.ordered;
-        if !on {
-            rung.state = State::Off;
-            return After::Nothing;
+        if let Some(opening) = &rung.opening {
+            // It was to do less or more, and is there the sooner.
+            return After::Next(rung.element_of(opening.plan.candidate));
         }
-        match self.open(i, lowered) {
-            Ok(()) => After::Next(self.rungs[i].element()),
-            Err(failed) => {
-                tracing::error!("{}", failed.message);
-                self.rungs[i].state = State::Failed;
-                After::Nothing
-            }
+        if !rung.is_wanted() {
+            return After::Nothing("it is not made any more".to_owned());
+        }
+        let (candidate, lowered) = (rung.candidate, rung.ordered.1);
+        self.open(i, candidate, lowered)
+    }
+
+    /// Opens nothing any more: the source is at its end.
+    pub fn drain(&mut self) {
+        for rung in &mut self.rungs {
+            rung.opening = None;
+        }
+    }
+
+    /// Stops every encoder and waits for that, but not for one that hangs.
+    pub fn stop(&mut self) {
+        self.drain();
+        // Nothing is ever sent: it ends when all have let go of it.
+        let (running, stopped) = channel::<()>();
+        for rung in &self.rungs {
+            rung.outlet.cut_and(&running);
+        }
+        drop(running);
+        if stopped.recv_timeout(STOPS_MAX) == Err(RecvTimeoutError::Timeout) {
+            tracing::warn!("an encoder does not stop and is left behind");
         }
     }
 
     /// The element that encodes an output.
     pub fn element(&self, output: usize) -> Option<&'static str> {
-        self.rungs.iter().find(|r| r.output == output).map(Rung::element)
+        self.rungs.iter().find(|r| r.output == output).map(|r| r.element_of(r.candidate))
     }
 
     /// The rate that an output is made at now.
@@ -342,14 +413,20 @@ impl Rungs {
         self.rungs.iter().any(|r| r.output == output && matches!(r.state, State::On(_)))
     }
 
+    /// Whether another output than this is about to be made.
+    pub fn opens_another(&self, output: usize) -> bool {
+        self.rungs.iter().any(|r| r.output != output && r.opening.is_some())
+    }
+
     /// Whether an output is one of the rungs.
     pub fn has(&self, output: usize) -> bool {
         self.rungs.iter().any(|r| r.output == output)
     }
 
-    /// Whether any is being made or about to end.
+    /// Whether any is being made, about to end or about to begin.
     pub fn any_on(&self) -> bool {
-        self.rungs.iter().any(|r| matches!(r.state, State::On(_) | State::Ending))
+        let on = |r: &Rung| matches!(r.state, State::On(_) | State::Ending);
+        self.rungs.iter().any(|r| on(r) || r.opening.is_some())
     }
 
     /// Encoders whose end is awaited once nothing more comes.
@@ -369,35 +446,14 @@ impl Rungs {
         EncoderStatus { cpu_us: rung.cpu_us + ending_us + cpu_us, waiting }
     }
 
-    fn by_id(&mut self, id: &RenditionId) -> Option<&mut Rung> {
-        self.rungs.iter_mut().find(|r| r.planned.rung.id == *id)
+    /// Frames of the source that the encoder which is most behind has yet to take.
+    pub fn waiting_of_source(&self) -> u64 {
+        let waiting = |rung: &Rung| rung.outlet.look(Encoding::waiting_of_source);
+        self.rungs.iter().filter_map(waiting).max().unwrap_or(0)
     }
 
-    /// Starts the first encoder that does, from the one whose turn it is.
-    fn open(&mut self, i: usize, lowered: Lowered) -> Result<(), Failed> {
-        let rung = &mut self.rungs[i];
-        let mut last = None;
-        while let Some(candidate) = rung.candidates.get(rung.candidate).copied() {
-            let effort = if lowered == Lowered::No { candidate.effort } else { Effort::Ultrafast };
-            let job = rung.job(effort, lowered);
-            match Encoding::start(job, candidate.encoder, &self.timeline, &self.events) {
-                Ok(encoding) => {
-                    self.begun.push((i, Some(encoding)));
-                    rung.generation = job.generation;
-                    (rung.state, rung.stalled_ms, rung.frames) = (State::On(lowered), 0, 0);
-                    return Ok(());
-                }
-                Err(failed) => {
-                    tracing::warn!(rendition = %rung.planned.rung.id, "{}", failed.message);
-                    last = Some(failed);
-                    rung.candidate += 1;
-                }
-            }
-        }
-        let none = || {
-            super::pipeline::other(format!("'{}': no encoder is left to try", rung.planned.rung.id))
-        };
-        Err(last.unwrap_or_else(none))
+    fn by_id(&mut self, id: &RenditionId) -> Option<&mut Rung> {
+        self.rungs.iter_mut().find(|r| r.planned.rung.id == *id)
     }
 }
 
@@ -412,71 +468,5 @@ pub fn load(planned: &PlannedRung) -> RungLoad {
     }
 }
 
-impl Rung {
-    fn job(&self, effort: Effort, lowered: Lowered) -> Job {
-        let planned = &self.planned;
-        let full = planned.fps.unwrap_or((30, 1));
-        let thin_to = self.halved().filter(|_| lowered == Lowered::FrameRate);
-        let (fps, per) = thin_to.unwrap_or(full);
-        let pixels = u64::from(planned.width) * u64::from(planned.height);
-        Job {
-            output: self.output,
-            generation: self.generation + 1,
-            settings: VideoSettings {
-                kbps: planned.rung.video_kbps,
-                pixel_rate: pixels * u64::from(fps) / u64::from(per.max(1)),
-                effort,
-            },
-            size: (planned.width, planned.height),
-            fps: (fps, per),
-            thin_to,
-        }
-    }
-
-    /// Half its frame rate, when it has one to halve.
-    fn halved(&self) -> Option<(u32, u32)> {
-        let (fps, per) = self.planned.fps?;
-        Some((fps, per * 2)).filter(|_| fps > 20 * per)
-    }
-
-    /// Lets every encoding go, and keeps what they cost.
-    fn let_go(&mut self) {
-        self.cpu_us += self.outlet.look(|e| e.progress().cpu_us()).unwrap_or(0);
-        self.count_ending();
-        self.outlet.cut();
-    }
-
-    fn count_ending(&mut self) {
-        self.cpu_us += self.outlet.look_at_ending(|e| e.progress().cpu_us()).unwrap_or(0);
-        self.ending_ms = 0;
-    }
-
-    fn element(&self) -> &'static str {
-        self.candidates.get(self.candidate).map_or("none", |c| c.encoder.element)
-    }
-
-    fn failure(&mut self, elapsed_ms: u64) -> Option<Failed> {
-        let (failed, waiting, frames) = self.outlet.look(|encoding| {
-            (encoding.failure(), encoding.waiting(), encoding.progress().frames())
-        })?;
-        if failed.is_some() {
-            return failed;
-        }
-        if waiting == 0 || frames != self.frames {
-            (self.stalled_ms, self.frames) = (0, frames);
-            return None;
-        }
-        // A pause of the whole machine is not the encoder's.
-        self.stalled_ms += elapsed_ms.min(100);
-        let candidate = self.candidates.get(self.candidate);
-        let hardware = candidate.is_some_and(|c| c.encoder.family != Family::Software);
-        let patience_ms = match (hardware, frames) {
-            (true, 0) => HARDWARE_STARTS_MS,
-            (true, _) => HARDWARE_HANGS_MS,
-            (false, _) => SOFTWARE_HANGS_MS,
-        };
-        (self.stalled_ms >= patience_ms).then(|| {
-            super::pipeline::other(format!("{} gave no frame for {patience_ms} ms", self.element()))
-        })
-    }
-}
+#[cfg(test)]
+mod tests;

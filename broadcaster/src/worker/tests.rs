@@ -14,6 +14,7 @@ use super::ipc::{Command, FailCode, Failed, Part, Ready, Report, Source, Start};
 use super::session::{self, EVENTS_MAX, Event};
 use crate::ingest::media::{Config, Frame, Track};
 
+mod hanging;
 mod switch;
 
 /// A session under way.

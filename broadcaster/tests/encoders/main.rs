@@ -76,7 +76,7 @@ fn work(args: &[String]) -> ExitCode {
 
 type Test = fn() -> Pin<Box<dyn Future<Output = ()>>>;
 
-const TESTS: [(&str, Test); 12] = [
+const TESTS: [(&str, Test); 13] = [
     ("each_fault_falls_to_the_next_encoder_with_its_reason", || {
         Box::pin(each_fault_falls_to_the_next_encoder_with_its_reason())
     }),
@@ -108,6 +108,9 @@ const TESTS: [(&str, Test); 12] = [
     }),
     ("an_encoder_that_hangs_is_replaced_within_a_second_and_costs_the_others_nothing", || {
         Box::pin(running::an_encoder_that_hangs_is_replaced_within_a_second())
+    }),
+    ("an_encoder_that_hangs_while_it_opens_gives_way_to_the_next", || {
+        Box::pin(running::an_encoder_that_hangs_while_it_opens_gives_way_to_the_next())
     }),
 ];
 

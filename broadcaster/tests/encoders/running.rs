@@ -15,6 +15,9 @@ use super::pictures::Pictures;
 use super::playlists::Playlist;
 use super::rig::{Broadcaster, PATIENCE};
 
+/// Media sequence numbers.
+type Range = std::ops::RangeInclusive<u64>;
+
 /// The frame at which a fake fails: 5 s into the session, in the middle of a segment.
 const FAILS_AT: u64 = 150;
 
@@ -33,11 +36,15 @@ struct OnAir {
 impl OnAir {
     async fn start(fault: &str, rungs: &[(&str, u32, u32)]) -> Self {
         let fakes = format!("vah264enc={fault}");
-        let machine = Machine::with(&fakes);
+        Self::start_on(Machine::with(&fakes), &fakes, rungs).await
+    }
+
+    /// The fakes on the air may be others than those that were tried.
+    async fn start_on(machine: Machine, fakes: &str, rungs: &[(&str, u32, u32)]) -> Self {
         let root = machine.dir.path().join("machine");
         let own = std::env::current_exe().unwrap();
         let shoal = Broadcaster::start_program(&own, &machine.finder.data, |command| {
-            command.env("SHOAL_FAKE_ENCODERS", &fakes).arg("--machine-root").arg(root);
+            command.env("SHOAL_FAKE_ENCODERS", fakes).arg("--machine-root").arg(root);
             // What is made is decided by the encoders alone, however busy this machine is.
             command.args(["--admission", "false", "--degradation", "false"]);
         });
@@ -73,13 +80,18 @@ impl OnAir {
 
     /// Waits until x264 makes these rungs, and gives how long after the failure that was decided.
     async fn replaced(&self, rungs: &[&str]) -> Duration {
+        self.replaced_after(rungs, "vah264enc").await
+    }
+
+    /// The same, where this encoder was the last before x264.
+    async fn replaced_after(&self, rungs: &[&str], last: &str) -> Duration {
         for id in rungs {
             assert_eq!(encoder(&self.began, id), "vah264enc", "before it fails");
         }
         let noted_at = eventually("a note for each", async || {
             let show = show(&self.shoal).await;
             let noted = |id: &&&str| {
-                let words = format!("'{id}': vah264enc failed");
+                let words = format!("'{id}': {last} failed");
                 let notes = show["notes"].as_array().unwrap().iter();
                 notes
                     .filter_map(Value::as_str)
@@ -115,6 +127,19 @@ impl OnAir {
             all.insert(id.clone(), playlist);
         }
         all
+    }
+
+    /// No frame is missing in these rungs, in segments up to the one that a change began.
+    async fn assert_whole(&self, playlists: &BTreeMap<String, Playlist>, ids: &[&str], msn: Range) {
+        for id in ids {
+            let mut shown = Vec::new();
+            for segment in playlists[*id].segments.iter().filter(|s| msn.contains(&s.msn)) {
+                shown.extend(self.shown(id, &segment.map, &segment.uri).await);
+            }
+            let missing: Vec<_> = shown.windows(2).filter(|w| w[1] != w[0] + 1).collect();
+            println!("    {id}: {} frames around it, missing between {missing:?}", shown.len());
+            assert!(missing.is_empty(), "{id}: {missing:?}");
+        }
     }
 
     async fn checked(self) {
@@ -197,17 +222,23 @@ pub(super) async fn an_encoder_that_hangs_is_replaced_within_a_second() {
     assert!(after < Duration::from_secs(1), "{after:?}");
     let playlists = stream.playlists().await;
     let change = changed_together(&playlists, &["middle"]);
-    for id in ["large", "small"] {
-        let around =
-            playlists[id].segments.iter().filter(|s| s.msn + 2 > change && s.msn <= change);
-        let mut shown = Vec::new();
-        for segment in around {
-            shown.extend(stream.shown(id, &segment.map, &segment.uri).await);
-        }
-        let missing: Vec<_> = shown.windows(2).filter(|w| w[1] != w[0] + 1).collect();
-        println!("    {id}: {} frames around it, missing between {missing:?}", shown.len());
-        assert!(missing.is_empty(), "{id}: {missing:?}");
-    }
+    stream.assert_whole(&playlists, &["large", "small"], change - 1..=change).await;
+    stream.checked().await;
+}
+
+pub(super) async fn an_encoder_that_hangs_while_it_opens_gives_way_to_the_next() {
+    let rungs = [("large", 640, 360), ("middle", 426, 240), ("small", 320, 180)];
+    let machine = Machine::with("vah264enc=none,vaapih264enc=none");
+    machine.finder.for_workers(super::DEFAULT).await;
+    let fakes = format!("vah264enc=dies@{FAILS_AT}/240,vaapih264enc=open-hangs");
+    let stream = OnAir::start_on(machine, &fakes, &rungs).await;
+    stream.replaced_after(&["middle"], "vaapih264enc").await;
+    let notes = show(&stream.shoal).await["notes"].to_string();
+    assert!(notes.contains("'middle': vaapih264enc failed: it hangs: it was not open"), "{notes}");
+    let playlists = stream.playlists().await;
+    let change = changed_together(&playlists, &["middle"]);
+    // The first encoder dies in segment 2.
+    stream.assert_whole(&playlists, &["large", "small"], 2..=change).await;
     stream.checked().await;
 }
 

@@ -128,6 +128,10 @@ impl StreamTask {
         for note in &ready.notes {
             tracing::info!(stream = %self.spec.name, "{note}");
         }
+        for made in &ready.renditions {
+            tracing::info!(stream = %self.spec.name, rendition = %made.id,
+                "'{}' is made by {}", made.id, made.encoder);
+        }
         let numbers = self.feed.numbers();
         self.status.send_modify(|status| {
             status.notes = ready.notes;

@@ -23,6 +23,8 @@ pub(crate) enum Fault {
     OpenHangs,
     /// It gives no more after as many frames as [`HANGS_AFTER`] says.
     Hangs,
+    /// It does not come to its end.
+    EosHangs,
     /// It kills its process.
     Crashes,
     /// It needs a quarter of a second per frame.
@@ -58,11 +60,12 @@ pub(crate) static ONLY_LINES: AtomicU32 = AtomicU32::new(0);
 static OPEN: AtomicU32 = AtomicU32::new(0);
 
 /// Every fault with its name for [`register_all`].
-pub(crate) const FAULTS: [(&str, Fault); 14] = [
+pub(crate) const FAULTS: [(&str, Fault); 15] = [
     ("none", Fault::None),
     ("open", Fault::Open),
     ("open-hangs", Fault::OpenHangs),
     ("hangs", Fault::Hangs),
+    ("eos-hangs", Fault::EosHangs),
     ("crashes", Fault::Crashes),
     ("slow", Fault::Slow),
     ("deaf", Fault::Deaf),
@@ -99,6 +102,7 @@ pub(crate) fn register(element: &str, fault: Fault) {
         Fault::None => none::Object::static_type(),
         Fault::Open => open::Object::static_type(),
         Fault::OpenHangs => open_hangs::Object::static_type(),
+        Fault::EosHangs => eos_hangs::Object::static_type(),
         Fault::Hangs => hangs::Object::static_type(),
         Fault::Crashes => crashes::Object::static_type(),
         Fault::Slow => slow::Object::static_type(),
@@ -180,6 +184,7 @@ fake!(none, "ShoalFakeNone", Fault::None);
 fake!(open, "ShoalFakeOpen", Fault::Open);
 fake!(open_hangs, "ShoalFakeOpenHangs", Fault::OpenHangs);
 fake!(hangs, "ShoalFakeHangs", Fault::Hangs);
+fake!(eos_hangs, "ShoalFakeEosHangs", Fault::EosHangs);
 fake!(crashes, "ShoalFakeCrashes", Fault::Crashes);
 fake!(slow, "ShoalFakeSlow", Fault::Slow);
 fake!(deaf, "ShoalFakeDeaf", Fault::Deaf);
@@ -309,6 +314,9 @@ fn spoil(
             }
         }
         Some(gst::PadProbeData::Event(event)) if goes_in => {
+            if fault == Fault::EosHangs && event.type_() == gst::EventType::Eos {
+                sleep_for_ever();
+            }
             if fault == Fault::Deaf && gst_video::ForceKeyUnitEvent::is(event) {
                 return gst::PadProbeReturn::Handled;
             }

@@ -21,6 +21,8 @@ pub(super) struct Passthrough {
     pub(super) audio: Option<usize>,
     /// Whether frames are left out of the graph until the next key frame.
     pub(super) skipping: bool,
+    /// Whether they are since nothing is encoded.
+    pub(super) idle: bool,
     /// Takes stills from key frames where nothing else is decoded.
     pub(super) stills: Option<Running>,
 }
@@ -58,8 +60,14 @@ impl Session {
             self.cut_source(&placed, emit)?;
             let feed = self.graph.as_ref().and_then(|g| g.video.as_ref());
             if let Some(feed) = feed {
+                let any_on = self.rungs.any_on();
                 self.pass.skipping &= !placed.key;
-                if !self.rungs.any_on() && !placed.key {
+                self.pass.idle = !any_on || (self.pass.idle && !placed.key);
+                if self.pass.idle {
+                    // Audio is cut by the time of the video, which the graph does not see all of.
+                    lock(&self.timeline).see(placed.pts_ns / 1000);
+                }
+                if !any_on && !placed.key {
                     // Key frames alone give stills while nothing is encoded.
                     self.pass.skipping = true;
                 } else if self.pass.skipping || !feed.push(placed.buffer()) {

@@ -80,8 +80,8 @@ impl Session {
             return Frames { left_out: dropped, ..Frames::default() };
         };
         let (admitted, left_out) = (&graph.admission.admitted, &graph.admission.left_out);
-        let waiting = (0..self.renditions.len()).map(|i| self.rungs.status(i).waiting).max();
-        let waiting = waiting.unwrap_or(0);
+        // Repeats were never admitted: they are neither done nor due.
+        let waiting = self.rungs.waiting_of_source();
         Frames {
             done: admitted.load(Ordering::Relaxed).saturating_sub(waiting),
             waiting: waiting + graph.video.as_ref().map_or(0, Feed::waiting),

@@ -5,9 +5,9 @@ use common::rendition::Kind;
 
 use super::{Session, input, lock};
 use crate::worker::barrier::Barrier;
-use crate::worker::ipc::{Changed, Failed, Order, Part, Report, Withdrawn};
+use crate::worker::ipc::{Changed, FailCode, Failed, Order, Part, Report, Withdrawn};
 use crate::worker::pipeline::{Coded, other};
-use crate::worker::rungs::After;
+use crate::worker::rungs::{After, NotOpened};
 
 /// What a worker says of a rendition that was ordered off; the broadcaster knows why.
 pub(super) const SWITCHED_OFF: &str = "switched off";
@@ -37,10 +37,32 @@ impl Session {
             let segment = lock(&self.timeline).next_segment();
             return self.begin_late(segment);
         }
-        let (segment, opened) = self.rungs.poll_orders();
-        if !opened.is_empty() {
-            self.barrier = Some(Barrier::new(segment, opened));
+        self.rungs.poll_orders();
+    }
+
+    /// Looks after encoders that are being opened: what is open begins with the next segment.
+    pub(super) fn poll_openings(
+        &mut self,
+        elapsed_ms: u64,
+        emit: &mut dyn FnMut(Report) -> bool,
+    ) -> Result<(), Failed> {
+        for NotOpened { output, element, failed, after } in self.rungs.poll_not_opened(elapsed_ms) {
+            let why = format!("{element} failed: {}", failed.message);
+            self.tell_what_follows(output, &why, failed.code, &after, false, emit)?;
         }
+        if !self.late.is_empty() || self.draining.is_some() {
+            return Ok(());
+        }
+        // One boundary at a time: this one is joined as long as it is ahead.
+        let standing = self.barrier.as_ref().map(Barrier::segment);
+        let (segment, opened) = self.rungs.poll_opened(standing);
+        if self.ready_sent && !opened.is_empty() {
+            let barrier = self.barrier.get_or_insert_with(|| Barrier::new(segment, []));
+            for output in opened {
+                barrier.join(output);
+            }
+        }
+        Ok(())
     }
 
     /// Sets a boundary for new encoders that had none left.
@@ -140,46 +162,56 @@ impl Session {
         emit: &mut dyn FnMut(Report) -> bool,
     ) -> Result<(), Failed> {
         while let Some((output, failed)) = self.rungs.poll_failure(elapsed_ms) {
-            let Some(id) = self.renditions.get(output).map(|r| r.made.id.clone()) else {
-                return Err(failed);
-            };
             let element = self.rungs.element(output).unwrap_or("none");
-            let others = (0..self.renditions.len()).any(|i| {
-                i != output && self.is_made(i) && self.renditions[i].made.kind == Kind::Video
-            });
             // A part that was begun is all there is of its segment.
             self.finish_rendition(output, emit)?;
             self.late.forget(output);
-            let why = format!("'{id}': {element} failed: {}", failed.message);
-            let (segment, after) = self.rungs.replace(output);
-            if self.barrier.as_ref().is_some_and(|barrier| barrier.segment() != segment) {
-                // Who was awaited comes late.
-                self.fall(emit);
-            }
+            let after = self.rungs.replace(output);
             if let Some(barrier) = &mut self.barrier {
                 barrier.give_up(output);
             }
             if !self.ready_sent {
                 self.forget_before_ready(output);
             }
-            let note = match after {
-                After::Next(next) => {
-                    if self.ready_sent {
-                        let barrier = self.barrier.get_or_insert_with(|| Barrier::new(segment, []));
-                        barrier.join(output);
-                    }
-                    format!("{why}; {next} goes on")
-                }
-                After::Nothing if others => format!("{why}; no other encoder is left"),
-                After::Nothing => return Err(failed),
-            };
-            tracing::warn!(rendition = %id, "{note}");
-            match (self.ready_sent, others) {
-                (true, true) => self.withdraw(output, note, true, emit),
-                // Withdrawn it would leave nothing to list until the next encoder is there.
-                (true, false) => self.report(Report::Noted(note), emit),
-                (false, _) => self.notes.push(note),
-            }
+            let why = format!("{element} failed: {}", failed.message);
+            self.tell_what_follows(output, &why, failed.code, &after, true, emit)?;
+        }
+        Ok(())
+    }
+
+    /// Says why an encoder was given up and what comes after it. `was_made`: its rendition was
+    /// listed until now.
+    fn tell_what_follows(
+        &mut self,
+        output: usize,
+        why: &str,
+        code: FailCode,
+        after: &After,
+        was_made: bool,
+        emit: &mut dyn FnMut(Report) -> bool,
+    ) -> Result<(), Failed> {
+        let Some(id) = self.renditions.get(output).map(|r| r.made.id.clone()) else {
+            return Err(Failed { code, message: why.to_owned() });
+        };
+        let others = (0..self.renditions.len())
+            .any(|i| i != output && self.is_made(i) && self.renditions[i].made.kind == Kind::Video);
+        let (ends, follows) = match after {
+            After::Next(next) => (false, format!("{next} goes on")),
+            After::AsBefore => (false, "it goes on as before".to_owned()),
+            After::Nothing(why) => (true, why.clone()),
+        };
+        let note = format!("'{id}': {why}; {follows}");
+        let bearable =
+            others || self.rungs.opens_another(output) || self.rungs.is_ordered_off(output);
+        if ends && !(self.ready_sent && bearable) {
+            return Err(Failed { code, message: note });
+        }
+        tracing::warn!(rendition = %id, "{note}");
+        match (self.ready_sent, ends || (was_made && others)) {
+            (true, true) => self.withdraw(output, note, true, emit),
+            // Withdrawn it would leave nothing to list until the next encoder is there.
+            (true, false) => self.report(Report::Noted(note), emit),
+            (false, _) => self.notes.push(note),
         }
         Ok(())
     }
@@ -200,7 +232,6 @@ impl Session {
         emit: &mut dyn FnMut(Report) -> bool,
     ) -> Result<(), Failed> {
         for (output, generation) in self.rungs.poll_endings(elapsed_ms) {
-            tracing::warn!(output, "an encoder does not come to its end and is given up");
             self.handle_output_ended(output, generation, emit)?;
         }
         Ok(())

@@ -124,3 +124,21 @@ fn source_goes_and_comes_back_with_its_own_key_frames() {
     assert!(source[0].independent && source[0].segment >= 1, "{:?}", source[0].segment);
     aligned(&outcome.parts, &[0, 1]);
 }
+
+#[test]
+fn audio_goes_on_between_key_frames_while_no_video_is_made() {
+    let clip = Clip::new(8, 60, 2);
+    let ladder = Ladder::Rungs(vec![own("small", 180)]);
+    let mut session = Session::begin(Source::Push, ladder, |start| {
+        start.orders = vec![order("small", false, Lowered::No)];
+    });
+    // The last key frame of that is at 4 s.
+    clip.push(&mut session, Some(1), |frame| frame.dts_us < 5_900_000);
+    let ends_us = |p: &Part| p.pts_us + u64::from(p.duration_us);
+    session.until(|r| matches!(r, Report::Part(p) if p.rendition == 1 && ends_us(p) > 5_000_000));
+    let outcome = session.drain();
+    assert!(!outcome.parts.contains_key(&0));
+    let segments: Vec<u32> = outcome.parts[&1].iter().map(|p| p.segment).collect();
+    assert!(segments.windows(2).all(|w| w[1] - w[0] <= 1), "nothing is missing: {segments:?}");
+    assert_eq!(segments.iter().filter(|segment| **segment == 1).count(), 4);
+}

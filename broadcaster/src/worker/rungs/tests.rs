@@ -1,0 +1,98 @@
+use std::sync::mpsc::sync_channel;
+
+use common::rendition::preset_named;
+
+use super::*;
+use crate::worker::encoder::fakes::{self, Fault};
+use crate::worker::encoder::{Effort, video_named};
+use crate::worker::session::EVENTS_MAX;
+
+/// Looks in each of which an opening encoder has had 100 ms, until it has had its time.
+const LOOKS: u64 = OPENS_MS / 100;
+
+fn planned(id: &str) -> PlannedRung {
+    let preset = preset_named(id).expect("a preset");
+    PlannedRung {
+        rung: preset.rung(),
+        width: preset.width,
+        height: preset.height,
+        fps: Some((preset.fps, 1)),
+        thin_to: None,
+    }
+}
+
+/// Rungs with these encoders each.
+fn rungs(of: &[(&str, &[&str])]) -> Rungs {
+    // No other test uses that name.
+    fakes::register("nvcudah264enc", Fault::OpenHangs);
+    let timeline = Arc::new(Mutex::new(Timeline::new(2_000_000)));
+    // The session that would receive is not there; no encoder gets a picture.
+    let (events, _) = sync_channel(EVENTS_MAX);
+    let mut rungs = Rungs::new(Arc::clone(&timeline), events);
+    let outlet = || Arc::new(Outlet::new(Arc::clone(&timeline), Vec::new(), None));
+    let planned = of.iter().enumerate().map(|(i, (id, _))| (i, planned(id), outlet()));
+    let candidate = |name: &&str| Candidate {
+        encoder: video_named(name).expect("a known encoder"),
+        effort: Effort::Ultrafast,
+    };
+    let candidates = of.iter().map(|(_, names)| names.iter().map(candidate).collect()).collect();
+    rungs.plan(planned, candidates);
+    rungs
+}
+
+fn order(id: &str, on: bool) -> Order {
+    Order { rendition: id.parse().expect("an id"), on, lowered: Lowered::No }
+}
+
+/// Looks until an encoder has had its time; gives what was said of it.
+fn until_given_up(rungs: &mut Rungs) -> NotOpened {
+    for _ in 1..LOOKS {
+        assert!(rungs.poll_not_opened(100).is_empty(), "it still has time");
+    }
+    let mut said = rungs.poll_not_opened(100);
+    assert_eq!(said.len(), 1, "{said:?}");
+    said.remove(0)
+}
+
+#[test]
+fn an_encoder_that_hangs_while_it_opens_gives_way_to_the_next_and_holds_up_no_other_rung() {
+    let mut rungs = rungs(&[("360p", &["nvcudah264enc", "x264enc"]), ("240p", &["x264enc"])]);
+    rungs.start();
+    assert!(!rungs.is_on(0) && rungs.is_on(1));
+    let said = until_given_up(&mut rungs);
+    assert_eq!((said.output, said.element), (0, "nvcudah264enc"));
+    assert!(said.failed.message.contains("it hangs"), "{}", said.failed.message);
+    assert!(matches!(said.after, After::Next("x264enc")), "{:?}", said.after);
+    rungs.timeline.lock().expect("no panic").see(0);
+    while !rungs.is_on(0) {
+        std::thread::sleep(STARTS_LOOK);
+        assert!(rungs.poll_opened(Some(7)).1.is_empty(), "another boundary stands");
+        let (segment, begun) = rungs.poll_opened(None);
+        assert!(segment == 1 && (begun.is_empty() || begun == [0]), "{segment}: {begun:?}");
+    }
+    assert_eq!(rungs.element(0), Some("x264enc"));
+    rungs.stop();
+}
+
+#[test]
+fn a_rung_ends_when_too_many_encoders_hang() {
+    let mut names = vec!["nvcudah264enc"; HANGING_MAX as usize + 1];
+    names.push("x264enc");
+    let mut rungs = rungs(&[("360p", &names)]);
+    rungs.start();
+    for _ in 0..HANGING_MAX {
+        let said = until_given_up(&mut rungs);
+        assert!(matches!(said.after, After::Next("nvcudah264enc")), "{:?}", said.after);
+    }
+    let ends = |said: &NotOpened| matches!(&said.after, After::Nothing(why) if why.contains("5"));
+    let said = until_given_up(&mut rungs);
+    assert!(ends(&said), "{said:?}");
+    assert!(!rungs.is_on(0) && !rungs.any_on());
+    for on in [false, true] {
+        rungs.handle_orders(&[order("360p", on)]);
+        rungs.poll_orders();
+    }
+    rungs.poll_orders();
+    let said = rungs.poll_not_opened(0);
+    assert!(said.len() == 1 && ends(&said[0]), "it is not tried again: {said:?}");
+}
