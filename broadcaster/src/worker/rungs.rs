@@ -32,7 +32,7 @@ const EARLY_MAX: usize = 128;
 /// pictures and a session of its device for as long as the worker lives. A device that hangs takes
 /// every rung it makes at once, six of the automatic ladder, which may all go on with software; after
 /// one more than this, a rung that needs another encoder gets none.
-const HANGING_MAX: u32 = 8;
+const HANGING_MAX: u32 = 6;
 
 /// How long the first encoders are waited for, so that they begin with the first frame: x264 takes
 /// tens of milliseconds. What is not open by then begins with a later segment.
