@@ -325,6 +325,8 @@ impl Feed {
         if let Some(current) = &mut self.current {
             current.record = record;
         }
+        // Its codecs may be others now, and media made so follows at once.
+        self.live.publish_master(&self.window);
         Ok(())
     }
 

@@ -23,7 +23,7 @@ const ADMIN_TOKEN = 'e2e-token-that-is-long-enough-for-anyone';
 
 /**
  * What the tests read of the API's answers; null after a DELETE.
- * @typedef {{ state: string, stream_key: string, session: number, worker: { pid: number } | null, renditions: { id: string, kind: string, state: string, priority?: string }[] }} ApiStream
+ * @typedef {{ state: string, stream_key: string, session: number, worker: { pid: number } | null, renditions: { id: string, kind: string, state: string, encoder: string, priority?: string }[] }} ApiStream
  */
 
 /** Every process started here, for the case that a test dies before it stops them. */
@@ -89,20 +89,22 @@ export class Broadcaster {
   /** @type {ChildProcess | null} */
   #child = null;
   #log = '';
+  #program;
   #args;
   #env;
   #data = mkdtempSync(join(tmpdir(), 'shoal-e2e-'));
   /** @type {[number, number, number, ...number[]]} */
   #ports;
 
-  /** @param {[number, number, number, ...number[]]} ports @param {{ args?: string[], env?: Record<string, string> }} options */
-  constructor(ports, { args = [], env = {} }) {
+  /** @param {[number, number, number, ...number[]]} ports @param {{ program?: string, args?: string[], env?: Record<string, string> }} options */
+  constructor(ports, { program = BINARY, args = [], env = {} }) {
     this.#ports = ports;
+    this.#program = program;
     this.#args = args;
     this.#env = env;
   }
 
-  /** @param {{ args?: string[], env?: Record<string, string> }} [options] */
+  /** @param {{ program?: string, args?: string[], env?: Record<string, string> }} [options] */
   static async start(options = {}) {
     const broadcaster = new Broadcaster(await freePorts(3), options);
     await broadcaster.run();
@@ -130,7 +132,7 @@ export class Broadcaster {
   async run() {
     const [http, admin, rtmp] = this.#ports;
     this.#child = start(
-      BINARY,
+      this.#program,
       ['serve', '--http', `127.0.0.1:${http}`, '--admin', `127.0.0.1:${admin}`]
         .concat(['--rtmp', `127.0.0.1:${rtmp}`, '--data', this.#data])
         .concat(this.#args),

@@ -176,6 +176,7 @@ function gatedAbr(gate: Gate): HlsConfig['abrController'] {
       // hls.js repeats here what it was answered, and would then want nothing else until the next
       // media arrives; but the boundary at which the change is due lies before that.
       if (level !== this.#held) super.nextAutoLevel = level;
+      this.#held = -1;
     }
 
     /** Asked for once, before anything is loaded. */

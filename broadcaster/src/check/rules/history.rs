@@ -380,10 +380,12 @@ impl Engine {
         for old in before.iter().flat_map(|b| &b.segments) {
             if old.msn < now.media_sequence && !old.gap {
                 let keep_us = old.duration_us.saturating_add(rendition.longest_us);
+                // It may have gone right after it was seen last, however late that is noticed.
+                let seen_ms = rendition.changed_ms;
                 news.dropped.push(Dropped {
                     msn: old.msn,
                     resource: old.resource.clone(),
-                    fetchable_until_ms: at_ms.saturating_add(keep_us / 1000),
+                    fetchable_until_ms: seen_ms.saturating_add(keep_us / 1000),
                 });
             }
         }

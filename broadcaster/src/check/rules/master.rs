@@ -21,10 +21,11 @@ pub(super) struct Sizes {
 const AVERAGE_SEGMENTS_MIN: u32 = 10;
 
 impl Sizes {
-    /// A segment in order of its number; one that does not follow the last begins a new run.
+    /// A segment in order of its number; one that does not follow the last begins a new run: a
+    /// rendition that comes back has a new window, and knows no average beyond it.
     fn add(&mut self, msn: u64, bytes: u64, duration_us: u64, target_us: u64) {
         if self.last.back().is_some_and(|(last, ..)| last.checked_add(1) != Some(msn)) {
-            self.last.clear();
+            *self = Self { peak: self.peak, ..Self::default() };
         }
         self.last.push_back((msn, bytes, duration_us));
         if self.last.len() > 64 {
@@ -320,5 +321,25 @@ fn name_of(uri: &str) -> String {
     match parts.next() {
         Some(folder) if !folder.is_empty() => folder.to_owned(),
         _ => file.trim_end_matches(".m3u8").to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod size_tests {
+    use super::*;
+
+    #[test]
+    fn a_rendition_that_comes_back_has_an_average_of_what_came_since() {
+        let mut sizes = Sizes::default();
+        for msn in 0..12 {
+            sizes.add(msn, 500_000, 2_000_000, 2_000_000);
+        }
+        assert_eq!(sizes.average(), Some(2_000_000));
+        for msn in 20..29 {
+            sizes.add(msn, 250_000, 2_000_000, 2_000_000);
+        }
+        assert_eq!(sizes.average(), None, "too few to say");
+        sizes.add(29, 250_000, 2_000_000, 2_000_000);
+        assert_eq!((sizes.average(), sizes.peak), (Some(1_000_000), 2_000_000));
     }
 }

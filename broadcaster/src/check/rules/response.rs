@@ -200,7 +200,12 @@ impl Engine {
         let status = meta.status;
         match probe {
             Probe::BadQuery(query) => {
-                if status != 400 {
+                // What was far ahead when the question was thought of may be there by now.
+                let has_come = status == 200
+                    && asked_msn(query).is_some_and(|msn| {
+                        parse_media(text).is_ok_and(|now| now.open_msn() >= msn)
+                    });
+                if status != 400 && !has_come {
                     let detail = format!("?{query} is answered {status}");
                     self.suspect(at_ms, Rule::QueryNotRefused, name, detail);
                 }
@@ -420,6 +425,12 @@ impl Outage {
     pub(crate) fn length_ms(&self) -> u64 {
         self.to_ms.saturating_sub(self.from_ms)
     }
+}
+
+/// The segment that a query asks for, if it is a number.
+fn asked_msn(query: &str) -> Option<u64> {
+    let msn = query.split('&').find_map(|pair| pair.strip_prefix("_HLS_msn="))?;
+    msn.parse().ok()
 }
 
 fn what_kind(what: &str) -> &str {

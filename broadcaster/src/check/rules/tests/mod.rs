@@ -2,6 +2,7 @@
 
 mod answers;
 mod edits;
+mod late;
 mod table;
 
 use bytes::Bytes;
