@@ -100,8 +100,9 @@ function meteredLoader(events: SourceEvents, gate: Gate): HlsConfig['loader'] {
       callbacks: LoaderCallbacks<LoaderContext>,
     ): void {
       if (isMedia(context)) super.load(context, config, metered(callbacks, events));
-      else if (isPlaylist(context, 'level')) super.load(context, config, leaving(callbacks, gate));
-      else if (isPlaylist(context, 'audioTrack')) super.load(context, config, whole(callbacks));
+      else if (isPlaylist(context, 'level')) {
+        super.load(context, config, whole(leaving(callbacks, gate)));
+      } else if (isPlaylist(context, 'audioTrack')) super.load(context, config, whole(callbacks));
       else super.load(context, config, callbacks);
     }
   };
@@ -143,8 +144,10 @@ function leaving(
 }
 
 /**
- * Sound without delta updates. A quality that has just come back lists less of the past than its
- * sound does; the sound then begins before 0, and hls.js loses its way merging what was skipped.
+ * Playlists without delta updates, which hls.js 1.7 merges wrongly in two ways. A quality that has
+ * just come back lists less of the past than its sound does; the sound then begins before 0, and what
+ * was skipped is lost. And a discontinuity before which only parts follow is counted in a whole
+ * playlist but not in an update: the sound then waits for a whole segment of video, and stalls.
  */
 function whole(callbacks: LoaderCallbacks<LoaderContext>): LoaderCallbacks<LoaderContext> {
   return {
