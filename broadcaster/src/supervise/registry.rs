@@ -410,6 +410,11 @@ impl Stream {
         self.status.borrow().clone()
     }
 
+    /// Whether it is on.
+    pub fn is_on(&self) -> bool {
+        self.status.borrow().state.counts()
+    }
+
     /// Says what becomes of its video renditions. Gives whether its task takes it now.
     pub fn order(&self, orders: Vec<Order>) -> bool {
         lock(&self.orders).clone_from(&orders);
