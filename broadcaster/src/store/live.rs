@@ -33,7 +33,7 @@ pub struct LiveStream {
     on_call: ArcSwap<BTreeMap<RenditionId, OnCall>>,
     /// What renditions were when they could last be played.
     seen: Mutex<BTreeMap<RenditionId, Variant>>,
-    /// Goes up when a rendition appears, and when others are on call.
+    /// Goes up when a rendition appears, and when others are on call than before.
     appeared: watch::Sender<u64>,
     /// Whether nobody is to wait any more.
     released: watch::Sender<bool>,
@@ -132,9 +132,12 @@ impl LiveStream {
 
     /// That rendition cannot be made any more.
     pub fn give_up(&self, id: &RenditionId) {
-        let mut on_call = BTreeMap::clone(&self.on_call.load());
-        on_call.remove(id);
-        self.set_on_call(on_call);
+        self.on_call.rcu(|on_call| {
+            let mut on_call = BTreeMap::clone(on_call);
+            on_call.remove(id);
+            on_call
+        });
+        self.appeared.send_modify(|n| *n += 1);
     }
 
     /// Whether that rendition is made as soon as somebody asks for it, or has been asked for.

@@ -143,8 +143,8 @@ impl Governor {
         inner.told.retain(|name, _| knows(name));
         for (load, (_, stream)) in loads.iter().zip(&streams) {
             let orders = inner.orders(load);
-            // Of a stream that is off, nothing can be woken.
-            let on_call = if stream.is_on() { inner.on_call(load) } else { BTreeMap::new() };
+            // Of a broadcast that is over, nothing can be woken, also while another is waited for.
+            let on_call = if stream.is_listed() { inner.on_call(load) } else { BTreeMap::new() };
             stream.served.live.set_on_call(on_call.clone());
             // A stream that was taken up again knows nothing of what the one before was told.
             let told = inner.told.get(&load.name).is_some_and(|told| {

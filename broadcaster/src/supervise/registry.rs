@@ -405,9 +405,9 @@ impl Stream {
         self.status.borrow().clone()
     }
 
-    /// Whether it is on.
-    pub fn is_on(&self) -> bool {
-        self.status.borrow().state.counts()
+    /// Whether it has a broadcast that goes on.
+    pub fn is_listed(&self) -> bool {
+        listed(self.status.borrow().state)
     }
 
     /// Says what becomes of its video renditions. Gives whether its task takes it now.
