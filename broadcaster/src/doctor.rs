@@ -81,7 +81,7 @@ pub async fn examine(config: &Config) -> ExitCode {
     match findings.failed {
         false => say::line!("Everything that is needed is here."),
         true => say::line!("Fix what is marked WRONG, then run this again."),
-    }
+    };
     if findings.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 

@@ -54,7 +54,9 @@ pub async fn show(args: &EncodersArgs, config: &Config) -> anyhow::Result<()> {
     } else {
         page(&known, &told, config.encoders, &sizes)
     };
-    say::text(format_args!("{text}"));
+    if !say::text(format_args!("{text}")) {
+        anyhow::bail!("what was found is kept; run this again");
+    }
     Ok(())
 }
 

@@ -343,6 +343,11 @@ impl Feed {
         self.live.publish_master(&self.window);
     }
 
+    /// Lists anew what can be played and what wakes for whoever asks.
+    pub fn list(&self) {
+        self.live.publish_master(&self.window);
+    }
+
     /// The current session's record, signed.
     pub fn session_record(&self) -> Option<Vec<u8>> {
         self.window.session().map(|s| self.signer.sign(&Record::Session(s.clone())))

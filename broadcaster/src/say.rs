@@ -4,18 +4,21 @@
 use std::fmt;
 use std::io::{ErrorKind, Write as _};
 
-/// Prints text.
-pub(crate) fn text(text: fmt::Arguments<'_>) {
+/// Prints text. Gives whether it was written, which matters where nothing else says it again.
+pub(crate) fn text(text: fmt::Arguments<'_>) -> bool {
     let mut out = std::io::stdout().lock();
-    if let Err(error) = out.write_fmt(text).and_then(|()| out.flush())
-        && error.kind() != ErrorKind::BrokenPipe
-    {
-        // A disk that is full, say, where whoever asked wants to know. Nobody may hear it.
-        let _ = writeln!(std::io::stderr(), "broadcaster: the output cannot be written: {error}");
+    match out.write_fmt(text).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            // A disk that is full, say, where whoever asked wants to know. Nobody may hear it.
+            let _ =
+                writeln!(std::io::stderr(), "broadcaster: the output cannot be written: {error}");
+            false
+        }
+        Ok(()) | Err(_) => true,
     }
 }
 
-/// Prints a line, as `println!` does.
+/// Prints a line, as `println!` does. Gives whether it was written.
 macro_rules! line {
     () => { $crate::say::text(format_args!("\n")) };
     ($format:literal $($rest:tt)*) => {

@@ -77,9 +77,14 @@ pub async fn add(add: Add) -> anyhow::Result<()> {
         let key = Store::open(&add.data)?.add(new, now_s)?;
         ("rtmp://HOST:1935/live".to_owned(), key.reveal().to_owned())
     };
-    say::line!("stream      {name}");
-    say::line!("server      {server}");
-    say::line!("stream key  {key}   (shown only now)");
+    let written = say::text(format_args!(
+        "stream      {name}\nserver      {server}\nstream key  {key}   (shown only now)\n"
+    ));
+    if !written {
+        bail!(
+            "the stream {name} is made, but its key could not be shown: have it renewed in the studio"
+        );
+    }
     Ok(())
 }
 

@@ -98,11 +98,13 @@ impl From<RegistryError> for ApiError {
             RegistryError::Store(StoreError::Full) => {
                 Self::new(StatusCode::INSUFFICIENT_STORAGE, "STORE_FULL", message)
             }
-            RegistryError::Choice(ChoiceError::Unknown(_)) => Self::not_found(message),
-            RegistryError::Choice(ChoiceError::NotVideo(_) | ChoiceError::TooMany) => {
-                Self::field(message)
+            RegistryError::Store(StoreError::Choice(ChoiceError::Unknown(_))) => {
+                Self::not_found(message)
             }
-            RegistryError::Choice(ChoiceError::Last(_)) => {
+            RegistryError::Store(StoreError::Choice(
+                ChoiceError::NotVideo(_) | ChoiceError::TooMany,
+            )) => Self::field(message),
+            RegistryError::Store(StoreError::Choice(ChoiceError::Last(_))) => {
                 Self::new(StatusCode::CONFLICT, "LAST_QUALITY", message)
             }
             RegistryError::ShuttingDown => {

@@ -94,14 +94,13 @@ pub fn run_cli(args: &CheckArgs) -> ExitCode {
             return ExitCode::from(UNREACHED);
         }
     };
-    if args.json {
-        say::line!("{:#}", report.json(&url, length_ms));
+    let written = if args.json {
+        say::line!("{:#}", report.json(&url, length_ms))
     } else {
-        for line in report.rest() {
-            say::line!("{line}");
-        }
-    }
-    if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        report.rest().into_iter().all(|line| say::line!("{line}"))
+    };
+    // A report that nobody can read is not a clean one.
+    if report.is_clean() && written { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Reads `90`, `90s`, `500ms`, `10m`, `1h`.

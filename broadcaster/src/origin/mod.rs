@@ -199,7 +199,9 @@ impl Origin {
                 if wakes || is_there {
                     served.asked.note(&id);
                 }
-                if wakes {
+                // Once it is awake nobody need look again. Not by when it was asked for last: it may
+                // have fallen asleep since.
+                if wakes && served.live.is_asleep(&id) {
                     self.wanted.notify_one();
                 }
                 playlist::media(&served.live, &id, query, headers).await
@@ -259,6 +261,42 @@ impl Served {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::live::OnCall;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_who_asks_for_what_sleeps_wakes_it_and_those_who_wait_with_him_do_not() {
+        let (origin, id): (_, RenditionId) = (Origin::default(), "720p".parse().unwrap());
+        let live = Arc::new(LiveStream::new("show".parse().unwrap()));
+        let info = Info {
+            stream: "show".into(),
+            title: String::new(),
+            state: "live",
+            broadcast: 1,
+            session: 1,
+            public_key: String::new(),
+            session_record: None,
+            renditions: Vec::new(),
+            latency_target_ms: 1650,
+            part_ms: 500,
+            segment_ms: 2000,
+            started_at: None,
+            p2p: P2pInfo { policy: "off" },
+            signaling: None,
+            ice_servers: Vec::new(),
+        };
+        origin.add(Arc::new(Served::new(live.clone(), info)));
+        let wakes = async |is: OnCall| {
+            live.set_on_call([(id.clone(), is)].into());
+            let (path, peer) = ("show/720p/media.m3u8", [192, 0, 2, 1].into());
+            let answer = origin.answer(&Method::GET, path, "", &HeaderMap::new(), peer).await;
+            assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE, "nobody makes it");
+            let wanted = tokio::time::timeout(std::time::Duration::from_secs(1), origin.wanted());
+            wanted.await.is_ok()
+        };
+        assert!(wakes(OnCall::Asleep).await);
+        assert!(!wakes(OnCall::Woken).await);
+        assert!(wakes(OnCall::Asleep).await, "it fell asleep right after it was asked for");
+    }
 
     #[test]
     fn only_the_exact_names_of_media_are_paths() {

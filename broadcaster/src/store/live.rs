@@ -1,11 +1,12 @@
 //! What readers share of one live stream: each rendition's newest playlist, rendered once, and
 //! the media it names. Media is in the ring before the playlist that names it is published.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
+use common::feed::Rendition;
 use common::id::{RenditionId, StreamName};
 use common::playlist::{Media, Report, Variant, multivariant};
 use common::window::{RenditionWindow, StreamWindow};
@@ -28,13 +29,23 @@ pub struct LiveStream {
     renditions: ArcSwap<BTreeMap<RenditionId, Arc<LiveRendition>>>,
     master: ArcSwapOption<Text>,
     grace: std::sync::atomic::AtomicBool,
-    /// Renditions that are made as soon as somebody asks for them, and what they were last.
-    on_call: ArcSwap<BTreeSet<RenditionId>>,
+    /// Renditions that are made as soon as somebody asks for them.
+    on_call: ArcSwap<BTreeMap<RenditionId, OnCall>>,
+    /// What renditions were when they could last be played.
     seen: Mutex<BTreeMap<RenditionId, Variant>>,
-    /// Goes up when a rendition appears.
+    /// Goes up when a rendition appears, and when others are on call than before.
     appeared: watch::Sender<u64>,
     /// Whether nobody is to wait any more.
     released: watch::Sender<bool>,
+}
+
+/// How a rendition that is made for whoever asks is there now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnCall {
+    /// Nobody watches it: the next one who asks wakes it.
+    Asleep,
+    /// It is wanted: made already, or begun with the next segment.
+    Woken,
 }
 
 /// One rendition as its readers see it.
@@ -112,23 +123,42 @@ impl LiveStream {
     }
 
     /// Says which renditions are made as soon as somebody asks for them, or have been asked for.
-    pub fn set_on_call(&self, on_call: BTreeSet<RenditionId>) {
+    pub fn set_on_call(&self, on_call: BTreeMap<RenditionId, OnCall>) {
         if **self.on_call.load() != on_call {
             self.on_call.store(Arc::new(on_call));
+            self.appeared.send_modify(|n| *n += 1);
         }
+    }
+
+    /// That rendition cannot be made any more.
+    pub fn give_up(&self, id: &RenditionId) {
+        self.on_call.rcu(|on_call| {
+            let mut on_call = BTreeMap::clone(on_call);
+            on_call.remove(id);
+            on_call
+        });
+        self.appeared.send_modify(|n| *n += 1);
     }
 
     /// Whether that rendition is made as soon as somebody asks for it, or has been asked for.
     pub fn is_on_call(&self, id: &RenditionId) -> bool {
-        self.on_call.load().contains(id)
+        self.on_call.load().contains_key(id)
     }
 
-    /// That rendition, once it is there.
+    /// Whether that rendition waits to be asked for.
+    pub fn is_asleep(&self, id: &RenditionId) -> bool {
+        self.on_call.load().get(id) == Some(&OnCall::Asleep)
+    }
+
+    /// That rendition, once it is there; none when it does not come any more.
     pub async fn appearance(&self, id: &RenditionId) -> Option<Arc<LiveRendition>> {
         let mut appeared = self.appeared.subscribe();
         loop {
             if let Some(rendition) = self.rendition(id) {
                 return Some(rendition);
+            }
+            if !self.is_on_call(id) {
+                return None;
             }
             appeared.changed().await.ok()?;
         }
@@ -172,19 +202,23 @@ impl LiveStream {
     }
 
     /// Writes the multivariant playlist anew from what is playable now. The first one waits until
-    /// every rendition is, since players read it only once; but not for one that stays behind.
+    /// every rendition is, since players read it only once; but not for one that stays behind, and
+    /// what sleeps makes up for none.
     pub fn publish_master(&self, window: &StreamWindow) {
-        let variants = self.with_on_call(window, variants(window));
+        let playable = playable(window);
         let wanted = window.offered().count();
         let foremost = window.renditions().map(whole_segments).max().unwrap_or(0);
-        let complete = variants.len() >= wanted || foremost >= WAIT_SEGMENTS;
+        let complete = playable.len() >= wanted || foremost >= WAIT_SEGMENTS;
+        let first = !playable.is_empty() && complete;
+        let variants = self.with_on_call(window, playable);
         let known = self.master.load().is_some();
-        let playable = !variants.is_empty() && (known || complete);
-        self.master.store(playable.then(|| Arc::new(Text::from(multivariant(&variants)))));
+        let listed = !variants.is_empty() && (known || first);
+        self.master.store(listed.then(|| Arc::new(Text::from(multivariant(&variants)))));
     }
 
-    /// Adds what sleeps or wakes up as it was when it was made: a quality that is not listed is never
-    /// asked for, and one that left the list while it wakes would be taken for paused.
+    /// Adds what sleeps or wakes up as it was when it was made, or else as the session describes
+    /// it, which may never have made it: a quality that is not listed is never asked for, and one
+    /// that left the list while it wakes would be taken for paused.
     fn with_on_call(&self, window: &StreamWindow, mut variants: Vec<Variant>) -> Vec<Variant> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         for variant in &variants {
@@ -196,10 +230,13 @@ impl LiveStream {
                 now.codec == variant.codec && size == (variant.width, variant.height)
             })
         });
-        for id in self.on_call.load().iter() {
-            if let (None, Some(variant)) = (variants.iter().find(|v| v.id == *id), seen.get(id)) {
-                variants.push(variant.clone());
+        for id in self.on_call.load().keys() {
+            if variants.iter().any(|v| v.id == *id) {
+                continue;
             }
+            // Its target bitrate stands in for what was measured.
+            let described = || window.description(id).map(|now| variant(now, 0, 0));
+            variants.extend(seen.get(id).cloned().or_else(described));
         }
         variants
     }
@@ -308,23 +345,25 @@ fn whole_segments(rendition: &RenditionWindow) -> usize {
 }
 
 /// What of the window can be played, as the multivariant playlist describes it.
-fn variants(window: &StreamWindow) -> Vec<Variant> {
+fn playable(window: &StreamWindow) -> Vec<Variant> {
     let playable = window.renditions().filter(|r| r.playable());
-    playable
-        .filter_map(|r| {
-            let described = window.description(r.id())?;
-            Some(Variant {
-                id: r.id().clone(),
-                kind: r.kind(),
-                codec: described.codec.clone(),
-                width: described.width.into(),
-                height: described.height.into(),
-                fps: f64::from(described.fps.0) / f64::from(described.fps.1.max(1)),
-                channels: described.channels.into(),
-                bitrate: described.bitrate.into(),
-                peak_bps: r.peak_bps(),
-                mean_bps: r.mean_bps(),
-            })
-        })
-        .collect()
+    let measured = |r: &RenditionWindow| {
+        Some(variant(window.description(r.id())?, r.peak_bps(), r.mean_bps()))
+    };
+    playable.filter_map(measured).collect()
+}
+
+fn variant(described: &Rendition, peak_bps: u64, mean_bps: u64) -> Variant {
+    Variant {
+        id: described.id.clone(),
+        kind: described.kind,
+        codec: described.codec.clone(),
+        width: described.width.into(),
+        height: described.height.into(),
+        fps: f64::from(described.fps.0) / f64::from(described.fps.1.max(1)),
+        channels: described.channels.into(),
+        bitrate: described.bitrate.into(),
+        peak_bps,
+        mean_bps,
+    }
 }

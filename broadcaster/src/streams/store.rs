@@ -127,6 +127,9 @@ pub enum StoreError {
     /// No stream has that name.
     #[error("there is no stream named {0}")]
     Unknown(StreamName),
+    /// What was chosen for a quality cannot be.
+    #[error(transparent)]
+    Choice(#[from] choice::ChoiceError),
     /// As many streams as a store holds.
     #[error("there are {STREAMS_MAX} streams, which is the most: delete one first")]
     Full,
@@ -255,18 +258,21 @@ impl Store {
         Ok(key)
     }
 
-    /// Changes what was chosen for one quality of a stream. Whether that can be is the caller's to
-    /// check ([`choice::Qualities`]): it depends on what the stream makes.
+    /// Changes what was chosen for one quality of a stream whose session makes `made`. Checked here,
+    /// where nobody else changes the store meanwhile: two changes may each be allowed and not both.
     ///
     /// # Errors
-    /// When there is no such stream, or the store cannot be written.
+    /// When there is no such stream, the choice cannot be, or the store cannot be written.
     pub fn choose(
         &mut self,
         name: &StreamName,
         rendition: &RenditionId,
         change: QualityChoice,
+        made: &[choice::Made],
     ) -> Result<(), StoreError> {
         let mut entry = self.known(name)?.clone();
+        choice::Qualities { ladder: &entry.ladder, chosen: &entry.qualities, made }
+            .check(rendition, change)?;
         let choice = entry.qualities.entry(rendition.clone()).or_default();
         *choice = choice.with(change);
         self.change(name.clone(), Some(entry))
@@ -401,6 +407,29 @@ mod tests {
         let entry = store.get(&"show".parse().expect("a name")).expect("there");
         assert_eq!((entry.owner.as_str(), entry.title.as_str()), (DEFAULT_OWNER, "show"));
         assert_eq!(entry.ladder, Ladder::Named(NamedLadder::Auto));
+    }
+
+    #[test]
+    fn of_two_choices_that_may_not_both_be_the_second_is_refused_whatever_its_caller_saw() {
+        let (_dir, mut store) = opened();
+        let name: StreamName = "show".parse().expect("a name");
+        store.add(new("show"), 0).expect("added");
+        let id = |id: &str| id.parse::<RenditionId>().expect("an id");
+        let made = |of: &str| choice::Made {
+            id: id(of),
+            kind: common::rendition::Kind::Video,
+            failed: false,
+        };
+        // Both callers looked before either changed anything.
+        let made = [made("720p"), made("480p")];
+        let off = QualityChoice { enabled: Some(false), ..QualityChoice::default() };
+        store.choose(&name, &id("720p"), off, &made).expect("another is left");
+        let refused = store.choose(&name, &id("480p"), off, &made);
+        assert!(
+            matches!(refused, Err(StoreError::Choice(choice::ChoiceError::Last(_)))),
+            "{refused:?}"
+        );
+        assert_eq!(store.get(&name).map(|entry| entry.qualities.len()), Some(1));
     }
 
     #[test]

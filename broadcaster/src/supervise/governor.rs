@@ -1,7 +1,7 @@
 //! Looks at every stream and the machine once a second, lets the controller decide
 //! ([`crate::resource::degrade`]) and tells the streams.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
@@ -16,6 +16,7 @@ use super::registry::{Registry, Stream};
 use crate::resource::degrade::{Change, Controller, Machine, QualityLoad, StreamLoad, Switches};
 use crate::resource::monitor::Monitor;
 use crate::resource::quality::Encode;
+use crate::store::live::OnCall;
 use crate::streams::store::StreamEntry;
 use crate::worker::ipc::{Lowered, Order};
 
@@ -44,7 +45,15 @@ struct Inner {
     now_ms: u64,
     recent: VecDeque<Noted>,
     /// What each stream was told last.
-    told: BTreeMap<StreamName, (Weak<Stream>, Vec<Order>)>,
+    told: BTreeMap<StreamName, Told>,
+}
+
+/// What a stream was told: another of the same name knows nothing of it.
+#[derive(Debug)]
+struct Told {
+    whom: Weak<Stream>,
+    orders: Vec<Order>,
+    on_call: BTreeMap<RenditionId, OnCall>,
 }
 
 /// A change that was made, for the operator.
@@ -127,16 +136,24 @@ impl Governor {
             inner.note(change);
         }
         let inner = &mut *inner;
-        inner.told.retain(|name, _| loads.iter().any(|load| load.name == *name));
+        // What was freed has forgotten what it listed.
+        let knows = |name: &StreamName| {
+            loads.iter().any(|load| load.name == *name && !load.qualities.is_empty())
+        };
+        inner.told.retain(|name, _| knows(name));
         for (load, (_, stream)) in loads.iter().zip(&streams) {
             let orders = inner.orders(load);
-            stream.served.live.set_on_call(inner.on_call(load));
+            // Of a broadcast that is over, nothing can be woken, also while another is waited for.
+            let on_call = if stream.is_listed() { inner.on_call(load) } else { BTreeMap::new() };
+            stream.served.live.set_on_call(on_call.clone());
             // A stream that was taken up again knows nothing of what the one before was told.
-            let told = inner.told.get(&load.name).is_some_and(|(whom, told)| {
-                std::ptr::eq(whom.as_ptr(), Arc::as_ptr(stream)) && *told == orders
+            let told = inner.told.get(&load.name).is_some_and(|told| {
+                std::ptr::eq(told.whom.as_ptr(), Arc::as_ptr(stream))
+                    && (&told.orders, &told.on_call) == (&orders, &on_call)
             });
             if !load.qualities.is_empty() && !told && stream.order(orders.clone()) {
-                inner.told.insert(load.name.clone(), (Arc::downgrade(stream), orders));
+                let whom = Arc::downgrade(stream);
+                inner.told.insert(load.name.clone(), Told { whom, orders, on_call });
             }
         }
     }
@@ -158,13 +175,18 @@ impl Inner {
     }
 
     /// What is there for whoever asks: it sleeps, or it was woken and begins with the next segment.
-    fn on_call(&self, load: &StreamLoad) -> BTreeSet<RenditionId> {
-        let answers = |quality: &&QualityLoad| {
+    /// What failed is neither, also when nobody had watched it.
+    fn on_call(&self, load: &StreamLoad) -> BTreeMap<RenditionId, OnCall> {
+        let how = |quality: &QualityLoad| {
             let (on, _) = self.controller.ordered(&load.name, &quality.id);
-            let woken = on && quality.quality.encode == Encode::OnDemand && !quality.failed;
-            woken || self.controller.is_asleep(&load.name, &quality.id)
+            match on {
+                _ if quality.failed => None,
+                true if quality.quality.encode == Encode::OnDemand => Some(OnCall::Woken),
+                false if self.controller.is_asleep(&load.name, &quality.id) => Some(OnCall::Asleep),
+                _ => None,
+            }
         };
-        load.qualities.iter().filter(answers).map(|quality| quality.id.clone()).collect()
+        load.qualities.iter().filter_map(|q| Some((q.id.clone(), how(q)?))).collect()
     }
 
     fn note(&mut self, change: Change) {
@@ -240,4 +262,51 @@ fn load(entry: &StreamEntry, stream: &Stream) -> StreamLoad {
 /// A governor that runs in a task of its own until the registry is gone.
 pub fn start(governor: Arc<Governor>, registry: Arc<Registry>, monitor: Arc<Monitor>) {
     tokio::spawn(async move { governor.run(&registry, &monitor).await });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resource::quality::QualityChoice;
+
+    #[test]
+    fn what_sleeps_or_was_woken_is_on_call_and_what_failed_is_not() {
+        let on_demand = QualityChoice { encode: Some(Encode::OnDemand), ..Default::default() };
+        let quality = |height: u16| QualityLoad {
+            id: format!("{height}p").parse().expect("an id"),
+            quality: on_demand.decide((1280, height.into())),
+            encoded: true,
+            pixel_rate: 1280 * u64::from(height) * 30,
+            pixels: 1280 * u64::from(height),
+            failed: false,
+            watched: height == 360,
+            memory_bytes: 0,
+        };
+        let mut load = StreamLoad {
+            name: "show".parse().expect("a name"),
+            live: true,
+            speed: Some(1.0),
+            lag_ms: 0,
+            cores: 0.0,
+            qualities: [720, 480, 360].map(quality).to_vec(),
+        };
+        let switches = Switches { degradation: false, on_demand: true };
+        let mut inner = Inner::default();
+        let look = |inner: &mut Inner, now_ms, load: &StreamLoad| {
+            let loads = std::slice::from_ref(load);
+            inner.controller.tick(now_ms, switches, Machine::default(), loads);
+            let on_call = inner.on_call(load).into_iter();
+            on_call.map(|(id, how)| (id.to_string(), how)).collect::<Vec<_>>()
+        };
+        let [small, middle, large] = ["360p", "480p", "720p"].map(str::to_owned);
+        look(&mut inner, 0, &load);
+        let (asleep, woken) = (OnCall::Asleep, OnCall::Woken);
+        let all = [(small.clone(), woken), (middle.clone(), asleep), (large, asleep)];
+        assert_eq!(look(&mut inner, 60_000, &load), all);
+        load.qualities[0].failed = true;
+        load.qualities[1].watched = true;
+        assert_eq!(look(&mut inner, 61_000, &load), [(small.clone(), woken), (middle, woken)]);
+        load.qualities[1].failed = true;
+        assert_eq!(look(&mut inner, 62_000, &load), [(small, woken)], "it failed as it was woken");
+    }
 }

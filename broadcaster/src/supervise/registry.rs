@@ -38,7 +38,7 @@ use crate::resource::quality::QualityChoice;
 use crate::shutdown;
 use crate::store::live::LiveStream;
 use crate::store::spool::Spool;
-use crate::streams::choice::{ChoiceError, Made, Qualities};
+use crate::streams::choice::Made;
 use crate::streams::key::StreamKey;
 use crate::streams::limit::{LimitReached, Seat, Seats};
 use crate::streams::source::SourceSpec;
@@ -120,9 +120,6 @@ pub enum RegistryError {
     /// No stream has that name.
     #[error("there is no stream named {0}")]
     Unknown(StreamName),
-    /// What was chosen for a quality cannot be.
-    #[error(transparent)]
-    Choice(#[from] ChoiceError),
     /// The broadcaster goes down.
     #[error("the broadcaster is shutting down")]
     ShuttingDown,
@@ -266,15 +263,13 @@ impl Registry {
         rendition: &RenditionId,
         change: QualityChoice,
     ) -> Result<(), RegistryError> {
-        let (entry, stream) = self.get(name)?;
+        let (_, stream) = self.get(name)?;
         let status = stream.status();
         let failed = |i: u8| status.withdrawn.get(&i).is_some_and(|gone| gone.failed);
         let made = status.renditions.iter().zip(0u8..);
         let made: Vec<_> =
             made.map(|(r, i)| Made { id: r.id.clone(), kind: r.kind, failed: failed(i) }).collect();
-        Qualities { ladder: &entry.ladder, chosen: &entry.qualities, made: &made }
-            .check(rendition, change)?;
-        self.store().choose(name, rendition, change)?;
+        self.store().choose(name, rendition, change, &made)?;
         Ok(())
     }
 
@@ -408,6 +403,11 @@ impl Stream {
     /// What the stream is doing now.
     pub fn status(&self) -> Status {
         self.status.borrow().clone()
+    }
+
+    /// Whether it has a broadcast that goes on.
+    pub fn is_listed(&self) -> bool {
+        listed(self.status.borrow().state)
     }
 
     /// Says what becomes of its video renditions. Gives whether its task takes it now.

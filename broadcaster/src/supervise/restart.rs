@@ -25,6 +25,9 @@ pub const CRASH_WINDOW_MS: u64 = 120_000;
 /// changed, or refused its input, in ms: a source that changes with every frame costs one process
 /// per second, not one per frame.
 pub const START_SPACING_MS: u64 = 1_000;
+/// Pause before another worker starts where this machine lacked what the last one needed, in ms:
+/// other streams give encoders back within seconds or not for long, and each try is a process.
+pub const LACK_PAUSE_MS: u64 = 5_000;
 
 /// What to do about a crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +95,12 @@ impl Restarts {
     /// last one started only just now. No crash is counted.
     pub fn changed(&mut self, now: Now) -> Now {
         self.not_before = self.last_start.plus(START_SPACING_MS).max(now);
+        self.not_before
+    }
+
+    /// This machine lacked what a worker needs, which it may have again. No crash is counted.
+    pub fn lacked(&mut self, now: Now) -> Now {
+        self.not_before = now.plus(LACK_PAUSE_MS);
         self.not_before
     }
 

@@ -217,13 +217,15 @@ impl StreamTask {
         }
     }
 
-    /// Tells the worker, and those that come after it.
+    /// Tells the worker, and those that come after it. What sleeps may have changed with the orders,
+    /// and players that read the list before the next segment ends are to find it.
     fn handle_orders(&mut self, orders: Vec<Order>) {
         self.spec.start.orders.clone_from(&orders);
         if let Some(running) = self.machine.feeding().and_then(|w| self.children.get(&w)) {
             // One whose queue is full is about to be replaced.
             let _ = running.child.send(Command::Orders(orders));
         }
+        self.feed.list();
     }
 
     /// Keeps the seat while the stream is on; one that stayed off, or is off again, needs none.
@@ -365,6 +367,7 @@ impl StreamTask {
 
     fn publish_info(&self) {
         let status = self.status.borrow();
+        // Also without what sleeps: a page shows another quality while such a one wakes up.
         let renditions = self.feed.window().offered().map(InfoRendition::from).collect();
         let record = self.feed.session_record();
         self.served.set_info(Info {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use broadcaster::store::live::OnCall;
+
 use crate::rig::{PARTS, Rig, later, settle};
 
 /// Longer than the longest segment takes to begin.
@@ -60,10 +62,50 @@ async fn one_that_is_paused_is_not_waited_for_and_not_listed() {
     assert_eq!(rig.get("master.m3u8").await.status, 404, "nothing else is left");
 }
 
+#[tokio::test]
+async fn one_that_sleeps_since_the_session_began_is_listed_as_the_session_describes_it() {
+    let mut rig = Rig::new();
+    rig.feed.free();
+    sleeps(&rig);
+    rig.begin_session();
+    rig.feed.withdraw(0);
+    assert_eq!(rig.get("master.m3u8").await.status, 404, "nothing can be played yet");
+    rig.make_other(PARTS);
+    let master = rig.get("master.m3u8").await;
+    let listed = master.text();
+    assert!(listed.contains("\nv/media.m3u8\n") && listed.contains("\nw/media.m3u8\n"), "{listed}");
+    assert!(
+        listed.contains("BANDWIDTH=3600000,AVERAGE-BANDWIDTH=2400000,"),
+        "its target: {listed}"
+    );
+    // The others made progress before the governor said that it sleeps.
+    rig.live.set_on_call([].into());
+    rig.feed.list();
+    assert!(!rig.get("master.m3u8").await.text().contains("\nv/media.m3u8\n"), "paused");
+    sleeps(&rig);
+    rig.feed.list();
+    assert!(rig.get("master.m3u8").await.text().contains("\nv/media.m3u8\n"));
+}
+
+#[tokio::test]
+async fn one_that_cannot_be_made_any_more_is_not_waited_for() {
+    let rig = asleep();
+    let answer = rig.starts_to_get("v/media.m3u8");
+    settle().await;
+    assert!(!answer.is_finished());
+    rig.live.give_up(&"v".parse().unwrap());
+    assert_eq!(answer.await.unwrap().status, 503);
+    assert_eq!(rig.get("v/media.m3u8").await.status, 404);
+}
+
 /// Nobody watched its rendition, so it is not made.
 fn asleep() -> Rig {
     let mut rig = Rig::new();
-    rig.live.set_on_call(["v".parse().unwrap()].into());
+    sleeps(&rig);
     rig.feed.withdraw(0);
     rig
+}
+
+fn sleeps(rig: &Rig) {
+    rig.live.set_on_call([("v".parse().unwrap(), OnCall::Asleep)].into());
 }

@@ -35,6 +35,7 @@ pub(crate) struct Rig {
     thread: Option<SpoolThread>,
     part_bytes: usize,
     made: u32,
+    made_other: u32,
     _dir: tempfile::TempDir,
     stop: watch::Sender<bool>,
     server: Option<JoinHandle<()>>,
@@ -83,12 +84,33 @@ impl Rig {
             thread: Some(thread),
             part_bytes,
             made: 0,
+            made_other: 0,
             _dir: dir,
             stop,
             server: Some(server),
         };
         rig.make(3 * PARTS + 1);
         rig
+    }
+
+    /// Another session, that describes a second rendition `w` as well.
+    pub(crate) fn begin_session(&mut self) {
+        let mut ready = ready();
+        let mut other = ready.renditions[0].clone();
+        (other.id, other.height, other.bitrate) = ("w".parse().unwrap(), 480, 1_000_000);
+        ready.renditions.push(other);
+        let timing = Timing { part_us: 500_000, segment_us: 2_000_000 };
+        self.feed.begin_session(&ready, timing).unwrap();
+        (self.made, self.made_other) = (0, 0);
+    }
+
+    /// The worker makes so many parts more of `w`.
+    pub(crate) fn make_other(&mut self, parts: u32) {
+        for _ in 0..parts {
+            let part = part(self.made_other, self.part_bytes);
+            self.feed.part(&Part { rendition: 1, ..part });
+            self.made_other += 1;
+        }
     }
 
     /// The worker makes so many parts more.

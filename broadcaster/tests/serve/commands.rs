@@ -31,6 +31,26 @@ fn a_reader_that_goes_away_ends_no_command_in_a_panic() {
     }
 }
 
+#[test]
+fn a_command_whose_output_is_lost_says_so_and_fails() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let data = data.to_str().unwrap();
+    for arguments in
+        [&["stream", "add", "show", "--data", data][..], &["encoders", "--json", "--data", data]]
+    {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_broadcaster"))
+            .args(arguments)
+            .stdout(full)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
+        assert!(said.contains("the output cannot be written"), "{arguments:?}: {said}");
+    }
+}
+
 /// In a process of its own: `tracing` remembers for all threads of a process whether anybody wants
 /// a line, and while one subscriber is all there is, it asks the thread that comes by first.
 #[tokio::test]

@@ -13,11 +13,14 @@ const TAKEN: &str = "other streams use all that this machine's hardware encoders
 
 impl Told {
     /// What is left for one more worker beside those that make `others`. Two that start at the same
-    /// moment do not know of each other yet: what fails to open is then replaced like any other.
+    /// moment do not know of each other yet: what fails to open is then replaced like any other,
+    /// and what is too slow is degraded. To keep all that was told for the first would send the
+    /// second to software, or refuse it, for a moment that passes.
     pub fn beside<'a>(mut self, others: impl IntoIterator<Item = &'a MadeRendition>) -> Self {
         for made in others {
             let Some(family) = hardware(&made.encoder) else { continue };
-            let (fps, per) = made.fps;
+            // As the worker that asks reckons for itself, where a source does not say.
+            let (fps, per) = if made.fps.0 == 0 { (30, 1) } else { made.fps };
             let pixels = u64::from(made.width) * u64::from(made.height);
             let pixel_rate = pixels * u64::from(fps) / u64::from(per.max(1));
             // Elements of one family share one device.
@@ -85,6 +88,13 @@ mod tests {
         assert_eq!(left.encoders[1..], all.encoders[1..], "another device, and the processor");
         assert_eq!(left.refused, None);
         assert_eq!(all.clone().beside(&[]), all);
+    }
+
+    #[test]
+    fn what_has_no_frame_rate_takes_as_much_as_the_usual_one() {
+        let unsaid = MadeRendition { fps: (0, 1), ..made("nvh264enc") };
+        let all = told(&[card("nvh264enc")]);
+        assert_eq!(all.clone().beside(&[unsaid]), all.beside(&[made("nvh264enc")]));
     }
 
     #[test]

@@ -387,6 +387,37 @@ fn an_encoder_that_keeps_pushing_unusable_input_costs_one_worker_a_second() {
 }
 
 #[test]
+fn what_the_machine_lacks_at_a_restart_is_waited_for_until_the_grace_period_is_over() {
+    let mut rig = Rig::new(OWN);
+    rig.input(Input::OperatorStart);
+    rig.input(Input::WorkerReady(WorkerId(1)));
+    rig.exited(1);
+    assert_eq!(started(&rig.pass(1_000)), Some(2));
+    let why = Cause::Unusable("the worker's words".into());
+    let mut worker = 2;
+    while rig.machine.broadcast_open() {
+        let outputs = rig.failed(worker, FailCode::Machine);
+        assert!(!outputs.iter().any(|o| matches!(o, Output::EndBroadcast(_))), "{outputs:?}");
+        assert_eq!((rig.machine.state(), rig.machine.cause()), (State::Grace, &why));
+        rig.exited(worker);
+        worker = started(&rig.pass(5_000)).expect("another try");
+    }
+    assert!((20..30).contains(&worker), "one every five seconds for two minutes: {worker}");
+    assert_eq!(rig.failed(worker, FailCode::Machine), [Output::State(State::Failed, why)]);
+
+    let mut rig = Rig::new(OWN);
+    rig.input(Input::OperatorStart);
+    rig.input(Input::WorkerReady(WorkerId(1)));
+    rig.exited(1);
+    rig.pass(1_000);
+    rig.failed(2, FailCode::Machine);
+    rig.pass(5_000);
+    let outputs = rig.input(Input::WorkerReady(WorkerId(3)));
+    let live = Output::State(State::Live, Cause::OnAir);
+    assert_eq!(outputs, [Output::BeginSession(WorkerId(3)), live], "the broadcast goes on");
+}
+
+#[test]
 fn unusable_input_of_a_file_fails_the_stream() {
     for code in [FailCode::Input, FailCode::Machine] {
         let mut rig = Rig::new(OWN);

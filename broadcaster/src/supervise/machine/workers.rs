@@ -63,6 +63,14 @@ impl Machine {
                 self.cause = cause;
                 self.await_source(now);
             }
+            // What it lacks it had before: other streams may have taken the encoders meanwhile, and
+            // give them back. Once the broadcast is over, waiting has been in vain.
+            (_, FailCode::Machine) if self.broadcast_open => {
+                self.let_go(now, EXIT_PATIENCE_MS);
+                self.cause = Cause::Unusable(message);
+                self.await_source(now);
+                self.start_at = Some(self.restarts.lacked(now));
+            }
             (_, FailCode::Input | FailCode::Machine) => {
                 self.let_go(now, EXIT_PATIENCE_MS);
                 self.rest(now, Standing::Failed, Cause::Unusable(message));

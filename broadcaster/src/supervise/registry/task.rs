@@ -164,17 +164,20 @@ impl Workers for BesideOthers {
         let others: Vec<_> = self.registry.upgrade().map_or(Vec::new(), |registry| {
             let running = registry.running();
             let others = running.iter().filter(|(name, _)| **name != self.processes.stream);
-            let statuses = others.map(|(_, stream)| stream.status());
-            let live = statuses.filter(|status| status.state == State::Live);
-            live.flat_map(holding).collect()
+            others.flat_map(|(_, stream)| holding(stream.status())).collect()
         });
         let Told { encoders, refused } = self.told.clone().beside(&others);
         self.processes.start(id, Start { encoders, encoding_refused: refused, ..start }, events)
     }
 }
 
-/// Renditions that have an encoder, or will again: one that is paused comes back.
-fn holding(status: Status) -> Vec<MadeRendition> {
+/// Renditions that have an encoder, or will again: one that is paused comes back, and so does a
+/// stream whose source is away or whose worker is replaced. One that waits for its first worker has
+/// none, whatever its last broadcast had.
+pub(super) fn holding(status: Status) -> Vec<MadeRendition> {
+    if !listed(status.state) {
+        return Vec::new();
+    }
     let failed = |i: u8| status.withdrawn.get(&i).is_some_and(|gone| gone.failed);
     let made = status.renditions.iter().zip(0u8..).filter(|(_, i)| !failed(*i));
     made.map(|(made, _)| made.clone()).collect()

@@ -274,6 +274,41 @@ async fn streams_and_whether_they_are_on_survive_a_restart_even_beyond_lowered_l
 }
 
 #[tokio::test]
+async fn a_stream_holds_its_encoders_while_its_source_or_its_worker_is_away() {
+    let rig = Rig::new(5, 20);
+    rig.add("show", "a").await.unwrap();
+    let status = rig.registry.get(&name("show")).unwrap().1.status();
+    let made = |id: &str| crate::worker::ipc::MadeRendition {
+        id: id.parse().unwrap(),
+        kind: common::rendition::Kind::Video,
+        codec: "avc1.64001f".into(),
+        width: 1280,
+        height: 720,
+        fps: (30, 1),
+        sample_rate: 0,
+        channels: 0,
+        bitrate: 2_000_000,
+        encoder: "nvh264enc".into(),
+        init: Default::default(),
+    };
+    let gone = |rendition, failed| {
+        (rendition, crate::worker::ipc::Withdrawn { rendition, note: String::new(), failed })
+    };
+    let held = |state| {
+        let renditions = ["made", "paused", "failed"].map(made).to_vec();
+        let withdrawn = [gone(1, false), gone(2, true)].into();
+        let held = task::holding(Status { state, renditions, withdrawn, ..status.clone() });
+        held.iter().map(|made| made.id.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(held(State::Live), ["made", "paused"]);
+    assert_eq!(held(State::Grace), ["made", "paused"]);
+    for over in [State::Waiting, State::Failed, State::Ended] {
+        assert!(held(over).is_empty(), "{over:?}: these are of an earlier broadcast");
+    }
+    rig.registry.shut_down().await;
+}
+
+#[tokio::test]
 async fn a_stream_that_cannot_be_taken_up_leaves_its_name_free() {
     let rig = Rig::new(5, 20);
     let folder = rig.spool.stream_dir(&name("show"));

@@ -54,9 +54,13 @@ impl StreamTask {
                 if self.machine.has_session(worker) {
                     // The guard must be gone before the status is changed.
                     let place = usize::from(withdrawn.rendition);
-                    let id = self.status.borrow().renditions.get(place).map(|r| r.id.to_string());
-                    tracing::info_span!("rendition", rendition = id)
+                    let id = self.status.borrow().renditions.get(place).map(|r| r.id.clone());
+                    tracing::info_span!("rendition", rendition = id.as_ref().map(|id| id.as_str()))
                         .in_scope(|| tracing::info!("{}", withdrawn.note));
+                    if let (true, Some(id)) = (withdrawn.failed, &id) {
+                        // Whoever asks for it would wait in vain until the governor looks.
+                        self.served.live.give_up(id);
+                    }
                     self.feed.withdraw(withdrawn.rendition);
                     if withdrawn.failed {
                         self.note(withdrawn.note.clone());

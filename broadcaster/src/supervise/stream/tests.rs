@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::ingest::media::Frame;
 use crate::origin::P2pInfo;
-use crate::store::live::LiveStream;
+use crate::store::live::{LiveStream, OnCall};
 use crate::store::spool::{Spool, read_numbers};
 use crate::streams::limit::{Seats, StreamLimits};
 use crate::supervise::machine::{DRAIN_MAX_MS, Standing};
@@ -614,6 +614,33 @@ async fn what_is_paused_stays_so_in_the_worker_that_follows_one_that_crashed() {
         assert_eq!(next.orders, paused);
         worker = next;
     }
+    drop((encoder, worker));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quality_that_sleeps_is_listed_but_not_as_made_until_it_fails() {
+    let (rig, encoder, mut worker) = Rig::on_air().await;
+    let id: common::id::RenditionId = "source".parse().unwrap();
+    rig.live.set_on_call([(id.clone(), OnCall::Asleep)].into());
+    worker.makes_a_segment().await;
+    let withdrawn =
+        |failed| Report::Withdrawn(ipc::Withdrawn { rendition: 0, note: "a note".into(), failed });
+    worker.says(withdrawn(false)).await;
+    rig.settle().await;
+    let listed = || rig.live.master().is_some();
+    assert!(rig.shown.info().renditions.is_empty() && rig.live.is_on_call(&id) && listed());
+    // No segment ends meanwhile.
+    rig.live.set_on_call([].into());
+    rig.asks.send(Ask::Orders(Vec::new())).await.unwrap();
+    rig.settle().await;
+    assert!(!listed(), "the operator has switched it off");
+    rig.live.set_on_call([(id.clone(), OnCall::Woken)].into());
+    worker.makes_a_segment().await;
+    rig.settle().await;
+    assert_eq!(rig.shown.info().renditions.len(), 1, "it is back");
+    worker.says(withdrawn(true)).await;
+    rig.settle().await;
+    assert!(!rig.live.is_on_call(&id) && !listed(), "it will not come back");
     drop((encoder, worker));
 }
 
