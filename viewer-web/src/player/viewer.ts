@@ -11,7 +11,7 @@ import type { StreamInfo } from './info';
 import { LossMeter, PlayedMeter, RoundTripMeter, StallMeter } from './meters';
 import { canPlayNatively, NativeSource } from './native-source';
 import { Playback, type Command, type Phase } from './playback';
-import { isRefilled, playbackRate, shouldJump } from './rate';
+import { isRefilled, playbackRate, shouldJump, shouldSkipHole } from './rate';
 import type { Quality, Source, SourceEvents } from './source';
 import { allQualities, isOutdated, videoIds } from './qualities';
 import { History, NO_PEERS, type ViewerStats } from './stats';
@@ -495,6 +495,11 @@ class LiveViewer implements Viewer {
         this.#seekLive(0);
         return;
       }
+      const nextStartS = this.#nextStartS();
+      if (nextStartS !== null && shouldSkipHole({ bufferS, livePositionS: live, nextStartS })) {
+        video.currentTime = nextStartS;
+        return;
+      }
     }
     const rate = playbackRate({ ...distance, bufferS, refilling });
     if (video.playbackRate !== rate) video.playbackRate = rate;
@@ -573,6 +578,15 @@ class LiveViewer implements Viewer {
     const shownMs = this.#source?.playingDateMs ?? null;
     if (shownMs === null) return null;
     return round((Date.now() + this.#description.clock.offsetMs - shownMs) / 1000, 3);
+  }
+
+  /** Where media goes on behind the first hole ahead; null when there is no hole, or nothing behind it. */
+  #nextStartS(): number | null {
+    const { buffered, currentTime } = this.video;
+    for (let i = 0; i < buffered.length; i += 1) {
+      if (buffered.start(i) > currentTime + 0.1) return buffered.start(i);
+    }
+    return null;
   }
 
   #bufferS(): number {
