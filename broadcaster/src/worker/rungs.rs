@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use common::id::RenditionId;
 
 use super::cut::Timeline;
-use super::encoder::choice::{Candidate, RungLoad};
+use super::encoder::choice::{self, Candidate, RungLoad};
 use super::ipc::{EncoderStatus, Failed, Lowered, Order};
 use super::ladder::PlannedRung;
 use super::pipeline::{Coded, other};
@@ -30,8 +30,8 @@ const EARLY_MAX: usize = 128;
 
 /// Encoders that may be given up while they hang, in a worker's life: each may keep a thread, its
 /// pictures and a session of its device for as long as the worker lives. A device that hangs takes
-/// every rung it makes at once, six of the automatic ladder, which may all go on with software; after
-/// one more than this, a rung that needs another encoder gets none.
+/// every rung it makes at once, six of the automatic ladder; after one more than this, a rung that
+/// needs another encoder is given software or none.
 const HANGING_MAX: u32 = 6;
 
 /// How long the first encoders are waited for, so that they begin with the first frame: x264 takes
@@ -159,6 +159,9 @@ impl Rungs {
                 // and on.
                 State::Failed if !on => {
                     (rung.state, rung.candidate) = (State::Off, 0);
+                    if self.hanging <= HANGING_MAX {
+                        rung.hung.clear();
+                    }
                 }
                 _ => {}
             }
@@ -215,15 +218,16 @@ impl Rungs {
         for i in 0..self.rungs.len() {
             let rung = &mut self.rungs[i];
             let Some(opening) = &mut rung.opening else { continue };
+            let plan = opening.plan;
             let failed = match opening.look(elapsed_ms) {
                 Look::Waits | Look::Works => continue,
                 Look::Fails(failed) => failed,
                 Look::Hangs => {
                     self.hanging += 1;
+                    rung.hung.extend(rung.family_of(plan.candidate));
                     other(format!("it hangs: it was not open after {OPENS_MS} ms"))
                 }
             };
-            let plan = opening.plan;
             rung.opening = None;
             if !rung.is_wanted() {
                 continue;
@@ -246,11 +250,15 @@ impl Rungs {
         }
     }
 
-    /// Opens the encoder of this rung whose turn it is.
+    /// Opens the encoder of this rung whose turn it is, from `candidate` on.
     fn open(&mut self, i: usize, candidate: usize, lowered: Lowered) -> After {
         let rung = &mut self.rungs[i];
         let too_many = self.hanging > HANGING_MAX;
-        let planned = if too_many { None } else { rung.plan(candidate, lowered) };
+        let is_hardware = rung.candidates.get(candidate).is_some_and(Candidate::is_hardware);
+        // One that works is not given up for software because others hang.
+        let stays = too_many && is_hardware && matches!(rung.state, State::On(_));
+        let next = choice::next_to_try(&rung.candidates, candidate, &rung.hung, too_many);
+        let planned = next.filter(|_| !stays).and_then(|next| rung.plan(next, lowered));
         let Some((plan, job)) = planned else {
             if let State::On(now) = rung.state {
                 rung.ordered.1 = now;
@@ -258,11 +266,13 @@ impl Rungs {
             }
             rung.state = State::Failed;
             return After::Nothing(match too_many {
-                true => format!("{} encoders of this stream hang, no other is tried", self.hanging),
+                true => {
+                    format!("{} encoders of this stream hang, no device is tried", self.hanging)
+                }
                 false => "no other encoder is left".to_owned(),
             });
         };
-        let encoder = rung.candidates[candidate].encoder;
+        let encoder = rung.candidates[plan.candidate].encoder;
         let (timeline, events) = (Arc::clone(&self.timeline), self.events.clone());
         let open = move || Encoding::start(job, encoder, &timeline, &events);
         rung.opening = Some(Opening::begin(plan, open));
@@ -347,7 +357,10 @@ impl Rungs {
                 continue;
             }
             if let Some(fault) = rung.fault(elapsed_ms) {
-                self.hanging += u32::from(fault.hangs);
+                if fault.hangs {
+                    self.hanging += 1;
+                    rung.hung.extend(rung.family_of(rung.candidate));
+                }
                 return Some((rung.output, fault.failed));
             }
         }
@@ -362,6 +375,11 @@ impl Rungs {
         let rung = &mut self.rungs[i];
         rung.cut();
         rung.candidate += 1;
+        // It was to do less or more, on a device that hangs.
+        rung.opening.take_if(|opening| {
+            let candidate = rung.candidates.get(opening.plan.candidate);
+            candidate.is_some_and(|c| c.is_hardware() && rung.hung.contains(&c.encoder.family))
+        });
         if let Some(opening) = &rung.opening {
             // It was to do less or more, and is there the sooner.
             return After::Next(rung.element_of(opening.plan.candidate));

@@ -46,6 +46,13 @@ pub struct Candidate {
     pub effort: Effort,
 }
 
+impl Candidate {
+    /// Whether it works on a device rather than on the processor.
+    pub fn is_hardware(&self) -> bool {
+        self.encoder.family != Family::Software
+    }
+}
+
 impl ProvenEncoder {
     /// An encoder without limits.
     pub fn unlimited(element: &str) -> Self {
@@ -147,6 +154,25 @@ pub fn assign(proven: &[ProvenEncoder], rungs: &[RungLoad], effort: Effort) -> V
     lists
 }
 
+/// Which of a rung's candidates comes next, from `from` on. Elements of a device that hung would hang
+/// too, seconds each. Software that hung is a machine too busy for it, which the next does with less;
+/// with `software_only`, when no device is tried any more, it has had its chance.
+pub fn next_to_try(
+    candidates: &[Candidate],
+    from: usize,
+    hung: &[Family],
+    software_only: bool,
+) -> Option<usize> {
+    let may = |candidate: &Candidate| {
+        let has_hung = hung.contains(&candidate.encoder.family);
+        match candidate.is_hardware() {
+            true => !has_hung && !software_only,
+            false => !has_hung || !software_only,
+        }
+    };
+    (from..candidates.len()).find(|i| may(&candidates[*i]))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -239,6 +265,24 @@ mod tests {
         assert!(failed.message.contains("gstreamer1.0-plugins-ugly"), "{}", failed.message);
         let proven = [ProvenEncoder::unlimited("nvh264enc")];
         assert_eq!(usable(&proven, None, |_| false).expect("proven"), proven);
+    }
+
+    #[test]
+    fn after_a_hang_the_elements_of_that_device_are_left_out_and_software_never_is() {
+        let names = ["nvcudah264enc", "nvh264enc", "vah264enc", "x264enc"];
+        let proven = names.map(ProvenEncoder::unlimited);
+        let list = assign(&proven, &LADDER[..1], Effort::Superfast).remove(0);
+        let next = |from, hung: &[Family], software_only| {
+            let next = next_to_try(&list, from, hung, software_only).map(|i| &list[i]);
+            next.map(|c| (c.encoder.element, c.effort))
+        };
+        let (nvidia, software) = ([Family::Nvidia], [Family::Software]);
+        assert_eq!(next(1, &[], false), Some(("nvh264enc", Effort::Superfast)));
+        assert_eq!(next(1, &nvidia, false), Some(("vah264enc", Effort::Superfast)));
+        assert_eq!(next(1, &nvidia, true), Some(("x264enc", Effort::Superfast)));
+        assert_eq!(next(4, &software, false), Some(("x264enc", Effort::Ultrafast)), "it is less");
+        assert_eq!(next(4, &software, true), None, "it hangs too");
+        assert_eq!(next(5, &[], false), None);
     }
 
     #[test]

@@ -34,6 +34,8 @@ pub(super) struct Rung {
     pub(super) candidates: Vec<Candidate>,
     /// Which of them does.
     pub(super) candidate: usize,
+    /// Whose encoders hung here.
+    pub(super) hung: Vec<Family>,
     pub(super) generation: Generation,
     /// The newest generation that was ever planned.
     newest: Generation,
@@ -87,6 +89,7 @@ impl Rung {
             outlet,
             candidates,
             candidate: 0,
+            hung: Vec::new(),
             generation: 0,
             newest: 0,
             opening: None,
@@ -160,6 +163,11 @@ impl Rung {
         self.candidates.get(candidate).map_or("none", |c| c.encoder.element)
     }
 
+    /// Whose work a candidate is.
+    pub(super) fn family_of(&self, candidate: usize) -> Option<Family> {
+        self.candidates.get(candidate).map(|c| c.encoder.family)
+    }
+
     /// Whether the encoder that makes it failed or hangs, `elapsed_ms` after the last look.
     pub(super) fn fault(&mut self, elapsed_ms: u64) -> Option<Fault> {
         let (failed, waiting, frames) = self.outlet.look(|encoding| {
@@ -175,7 +183,7 @@ impl Rung {
         // A pause of the whole machine is not the encoder's.
         self.stalled_ms += elapsed_ms.min(100);
         let candidate = self.candidates.get(self.candidate);
-        let hardware = candidate.is_some_and(|c| c.encoder.family != Family::Software);
+        let hardware = candidate.is_some_and(Candidate::is_hardware);
         let patience_ms = match (hardware, frames) {
             (true, 0) => HARDWARE_STARTS_MS,
             (true, _) => HARDWARE_HANGS_MS,

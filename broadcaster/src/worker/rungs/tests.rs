@@ -44,14 +44,19 @@ fn order(id: &str, on: bool) -> Order {
     Order { rendition: id.parse().expect("an id"), on, lowered: Lowered::No }
 }
 
-/// Looks until an encoder has had its time; gives what was said of it.
-fn until_given_up(rungs: &mut Rungs) -> NotOpened {
+/// Looks until encoders have had their time; gives what was said of them.
+fn until_given_up(rungs: &mut Rungs) -> Vec<NotOpened> {
     for _ in 1..LOOKS {
         assert!(rungs.poll_not_opened(100).is_empty(), "it still has time");
     }
-    let mut said = rungs.poll_not_opened(100);
-    assert_eq!(said.len(), 1, "{said:?}");
-    said.remove(0)
+    rungs.poll_not_opened(100)
+}
+
+/// So many rungs with these encoders that one too many hangs when the first of each does.
+fn too_many(names: &[&str]) -> Rungs {
+    let mut rungs = rungs(&vec![("360p", names); HANGING_MAX as usize + 1]);
+    rungs.start();
+    rungs
 }
 
 #[test]
@@ -59,7 +64,7 @@ fn an_encoder_that_hangs_while_it_opens_gives_way_to_the_next_and_holds_up_no_ot
     let mut rungs = rungs(&[("360p", &["nvcudah264enc", "x264enc"]), ("240p", &["x264enc"])]);
     rungs.start();
     assert!(!rungs.is_on(0) && rungs.is_on(1));
-    let said = until_given_up(&mut rungs);
+    let said = until_given_up(&mut rungs).pop().expect("it is given up");
     assert_eq!((said.output, said.element), (0, "nvcudah264enc"));
     assert!(said.failed.message.contains("it hangs"), "{}", said.failed.message);
     assert!(matches!(said.after, After::Next("x264enc")), "{:?}", said.after);
@@ -75,26 +80,33 @@ fn an_encoder_that_hangs_while_it_opens_gives_way_to_the_next_and_holds_up_no_ot
 }
 
 #[test]
-fn a_rung_ends_when_too_many_encoders_hang() {
-    let mut names = vec!["nvcudah264enc"; HANGING_MAX as usize + 1];
-    names.push("x264enc");
-    let mut rungs = rungs(&[("360p", &names)]);
+fn when_an_encoder_hangs_no_other_element_of_its_device_is_tried() {
+    let mut rungs = rungs(&[("360p", &["nvcudah264enc", "nvh264enc", "x264enc"])]);
     rungs.start();
-    for _ in 0..HANGING_MAX {
-        let said = until_given_up(&mut rungs);
-        assert!(matches!(said.after, After::Next("nvcudah264enc")), "{:?}", said.after);
+    let said = until_given_up(&mut rungs).pop().expect("it is given up");
+    assert!(matches!(said.after, After::Next("x264enc")), "{:?}", said.after);
+    rungs.stop();
+}
+
+#[test]
+fn when_too_many_encoders_hang_no_device_is_tried_and_software_still_is() {
+    let mut rungs = too_many(&["nvcudah264enc", "vtenc_h264_hw", "x264enc"]);
+    let said = until_given_up(&mut rungs);
+    let (last, before) = said.split_last().expect("all hang");
+    assert_eq!(before.len(), HANGING_MAX as usize);
+    for said in before {
+        assert!(matches!(said.after, After::Next("vtenc_h264_hw")), "{:?}", said.after);
     }
+    assert!(matches!(last.after, After::Next("x264enc")), "{:?}", last.after);
+    rungs.stop();
+}
+
+#[test]
+fn a_rung_without_software_ends_when_too_many_encoders_hang() {
+    let mut rungs = too_many(&["nvcudah264enc", "vtenc_h264_hw"]);
     let why = format!("{} encoders", HANGING_MAX + 1);
     let ends =
         |said: &NotOpened| matches!(&said.after, After::Nothing(said) if said.contains(&why));
     let said = until_given_up(&mut rungs);
-    assert!(ends(&said), "{said:?}");
-    assert!(!rungs.is_on(0) && !rungs.any_on());
-    for on in [false, true] {
-        rungs.handle_orders(&[order("360p", on)]);
-        rungs.poll_orders();
-    }
-    rungs.poll_orders();
-    let said = rungs.poll_not_opened(0);
-    assert!(said.len() == 1 && ends(&said[0]), "it is not tried again: {said:?}");
+    assert!(said.last().is_some_and(ends), "{said:?}");
 }
