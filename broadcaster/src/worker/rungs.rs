@@ -431,6 +431,12 @@ impl Rungs {
         self.rungs.iter().any(|r| r.output == output && matches!(r.state, State::On(_)))
     }
 
+    /// Whether an output's encoder gets pictures: not before the segment that it begins with.
+    pub fn is_fed(&self, output: usize) -> bool {
+        let mut of = self.rungs.iter().filter(|r| r.output == output);
+        of.any(|r| r.outlet.look(|_| ()).is_some())
+    }
+
     /// Whether another output than this is about to be made.
     pub fn opens_another(&self, output: usize) -> bool {
         self.rungs.iter().any(|r| r.output != output && r.opening.is_some())

@@ -64,6 +64,7 @@ fn an_encoder_that_hangs_while_it_opens_gives_way_to_the_next_and_holds_up_no_ot
     let mut rungs = rungs(&[("360p", &["nvcudah264enc", "x264enc"]), ("240p", &["x264enc"])]);
     rungs.start();
     assert!(!rungs.is_on(0) && rungs.is_on(1));
+    assert!(!rungs.is_fed(1), "there was no picture yet, so it is not behind");
     let said = until_given_up(&mut rungs).pop().expect("it is given up");
     assert_eq!((said.output, said.element), (0, "nvcudah264enc"));
     assert!(said.failed.message.contains("it hangs"), "{}", said.failed.message);
