@@ -78,7 +78,9 @@ impl Session {
             self.intake.as_ref().map_or((0, false), |i| (i.key_distance_us(), i.has_b_frames()));
         let now = self.frames();
         let before = std::mem::replace(&mut self.status.frames, now);
-        let speed = if self.rungs.any_on() { now.speed_since(before) } else { None };
+        // What waits for a key frame after a pause is not slow.
+        let encodes = self.rungs.any_on() && !self.pass.idle;
+        let speed = if encodes { now.speed_since(before) } else { None };
         let is_fed: Vec<_> = (0..self.renditions.len()).map(|i| self.is_fed(i)).collect();
         let lag_us = (self.renditions.iter().zip(is_fed).enumerate())
             .map(|(i, (r, is_fed))| self.status.lags.see(i, is_fed, source_us, r.newest_us()))
