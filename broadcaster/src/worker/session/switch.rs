@@ -149,7 +149,7 @@ impl Session {
             }
         }
         if let Some(drain) = self.draining.as_mut().filter(|_| awaited) {
-            drain.outputs_left = drain.outputs_left.saturating_sub(1);
+            drain.handle_ended();
         }
         Ok(())
     }
