@@ -12,6 +12,7 @@
 
 mod encoding;
 mod fill;
+mod leftover;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
@@ -20,6 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::cut::Timeline;
 
 pub use encoding::{Encoding, Job, Progress};
+pub use leftover::{Leftover, Leftovers};
 
 /// Which encoding of a rung a frame comes from: what an abandoned one still says does not count.
 pub type Generation = u32;

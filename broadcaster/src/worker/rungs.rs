@@ -20,7 +20,7 @@ use super::encoder::choice::{self, Candidate, RungLoad};
 use super::ipc::{EncoderStatus, Failed, Lowered, Order};
 use super::ladder::PlannedRung;
 use super::pipeline::{Coded, other};
-use super::rung::{Encoding, Generation, Outlet};
+use super::rung::{Encoding, Generation, Leftovers, Outlet};
 use super::session::Event;
 use one::{Rung, State};
 use opening::{Look, OPENS_MS, Opening};
@@ -28,8 +28,8 @@ use opening::{Look, OPENS_MS, Opening};
 /// Frames of a new encoder that may wait for the last ones of the old: two seconds at 60 fps.
 const EARLY_MAX: usize = 128;
 
-/// Encoders that may be given up while they hang, in a worker's life: each may keep a thread, its
-/// pictures and a session of its device for as long as the worker lives. A device that hangs takes
+/// Encoders that may be given up and not be gone: each that hangs, wherever it does, keeps a thread,
+/// its pictures and a session of its device for as long as the worker lives. A device that hangs takes
 /// every rung it makes at once, six of the automatic ladder; after one more than this, a rung that
 /// needs another encoder is given software or none.
 const HANGING_MAX: u32 = 6;
@@ -85,14 +85,15 @@ pub struct Rungs {
     timeline: Arc<Mutex<Timeline>>,
     events: SyncSender<Event>,
     not_opened: Vec<NotOpened>,
-    /// Encoders that were given up while they hung.
-    hanging: u32,
+    /// Encoders that were given up and are not gone.
+    leftovers: Leftovers,
 }
 
 impl Rungs {
     /// No rungs.
     pub fn new(timeline: Arc<Mutex<Timeline>>, events: SyncSender<Event>) -> Self {
-        Self { rungs: Vec::new(), timeline, events, not_opened: Vec::new(), hanging: 0 }
+        let (not_opened, leftovers) = (Vec::new(), Leftovers::default());
+        Self { rungs: Vec::new(), timeline, events, not_opened, leftovers }
     }
 
     /// Takes up the rungs of a plan, none of them on yet. `candidates` says what can encode each,
@@ -159,7 +160,7 @@ impl Rungs {
                 // and on.
                 State::Failed if !on => {
                     (rung.state, rung.candidate) = (State::Off, 0);
-                    if self.hanging <= HANGING_MAX {
+                    if self.leftovers.count() <= HANGING_MAX {
                         rung.hung.clear();
                     }
                 }
@@ -223,7 +224,6 @@ impl Rungs {
                 Look::Waits | Look::Works => continue,
                 Look::Fails(failed) => failed,
                 Look::Hangs => {
-                    self.hanging += 1;
                     rung.hung.extend(rung.family_of(plan.candidate));
                     other(format!("it hangs: it was not open after {OPENS_MS} ms"))
                 }
@@ -253,7 +253,8 @@ impl Rungs {
     /// Opens the encoder of this rung whose turn it is, from `candidate` on.
     fn open(&mut self, i: usize, candidate: usize, lowered: Lowered) -> After {
         let rung = &mut self.rungs[i];
-        let too_many = self.hanging > HANGING_MAX;
+        let hanging = self.leftovers.count();
+        let too_many = hanging > HANGING_MAX;
         let is_hardware = rung.candidates.get(candidate).is_some_and(Candidate::is_hardware);
         // One that works is not given up for software because others hang.
         let stays = too_many && is_hardware && matches!(rung.state, State::On(_));
@@ -267,15 +268,16 @@ impl Rungs {
             rung.state = State::Failed;
             return After::Nothing(match too_many {
                 true => {
-                    format!("{} encoders of this stream hang, no device is tried", self.hanging)
+                    format!("{hanging} encoders of this stream hang, no device is tried")
                 }
                 false => "no other encoder is left".to_owned(),
             });
         };
         let encoder = rung.candidates[plan.candidate].encoder;
         let (timeline, events) = (Arc::clone(&self.timeline), self.events.clone());
-        let open = move || Encoding::start(job, encoder, &timeline, &events);
-        rung.opening = Some(Opening::begin(plan, open));
+        let leftovers = self.leftovers.clone();
+        let open = move || Encoding::start(job, encoder, &timeline, &events, &leftovers);
+        rung.opening = Some(Opening::begin(plan, self.leftovers.clone(), open));
         After::Next(encoder.element)
     }
 
@@ -334,9 +336,8 @@ impl Rungs {
     pub fn poll_endings(&mut self, elapsed_ms: u64) -> Vec<(usize, Generation)> {
         let mut given_up = Vec::new();
         for rung in &mut self.rungs {
-            if let Some(fault) = rung.ending_fault(elapsed_ms) {
-                tracing::warn!(rendition = %rung.planned.rung.id, "{}", fault.failed.message);
-                self.hanging += u32::from(fault.hangs);
+            if let Some(failed) = rung.ending_fault(elapsed_ms) {
+                tracing::warn!(rendition = %rung.planned.rung.id, "{}", failed.message);
                 rung.count_ending();
                 rung.outlet.forget_ended();
                 given_up.push((rung.output, rung.before.unwrap_or(rung.generation)));
@@ -358,7 +359,6 @@ impl Rungs {
             }
             if let Some(fault) = rung.fault(elapsed_ms) {
                 if fault.hangs {
-                    self.hanging += 1;
                     rung.hung.extend(rung.family_of(rung.candidate));
                 }
                 return Some((rung.output, fault.failed));

@@ -72,7 +72,7 @@ pub(super) enum State {
 #[derive(Debug)]
 pub(super) struct Fault {
     pub(super) failed: Failed,
-    /// Whether it hangs: then it may never let its thread go.
+    /// Whether it hangs: then others of its device would.
     pub(super) hangs: bool,
 }
 
@@ -195,17 +195,17 @@ impl Rung {
     }
 
     /// Whether an encoder that should come to its end failed or hangs, likewise.
-    pub(super) fn ending_fault(&mut self, elapsed_ms: u64) -> Option<Fault> {
+    pub(super) fn ending_fault(&mut self, elapsed_ms: u64) -> Option<Failed> {
         let Some(failed) = self.outlet.look_at_ending(Encoding::failure) else {
             self.ending_ms = 0;
             return None;
         };
-        if let Some(failed) = failed {
-            return Some(Fault { failed, hangs: false });
+        if failed.is_some() {
+            return failed;
         }
         self.ending_ms += elapsed_ms.min(100);
         let failed = || other(format!("it did not come to its end within {ENDS_MS} ms"));
-        (self.ending_ms >= ENDS_MS).then(|| Fault { failed: failed(), hangs: true })
+        (self.ending_ms >= ENDS_MS).then(failed)
     }
 
     /// Half its frame rate, when it has one to halve.

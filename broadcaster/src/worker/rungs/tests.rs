@@ -23,8 +23,9 @@ fn planned(id: &str) -> PlannedRung {
 
 /// Rungs with these encoders each.
 fn rungs(of: &[(&str, &[&str])]) -> Rungs {
-    // No other test uses that name.
+    // No other test uses those names.
     fakes::register("nvcudah264enc", Fault::OpenHangs);
+    fakes::register("v4l2h264enc", Fault::StopHangs);
     let timeline = Arc::new(Mutex::new(Timeline::new(2_000_000)));
     // The session that would receive is not there; no encoder gets a picture.
     let (events, _) = sync_channel(EVENTS_MAX);
@@ -110,4 +111,17 @@ fn a_rung_without_software_ends_when_too_many_encoders_hang() {
         |said: &NotOpened| matches!(&said.after, After::Nothing(said) if said.contains(&why));
     let said = until_given_up(&mut rungs);
     assert!(said.last().is_some_and(ends), "{said:?}");
+}
+
+#[test]
+fn an_encoder_counts_as_hanging_until_it_has_stopped() {
+    let mut rungs = rungs(&[("360p", &["v4l2h264enc"]), ("240p", &["x264enc"])]);
+    rungs.start();
+    assert!(rungs.is_on(0) && rungs.is_on(1) && rungs.leftovers.count() == 0);
+    rungs.switch_off(0);
+    rungs.switch_off(1);
+    while rungs.leftovers.count() > 1 {
+        std::thread::sleep(STARTS_LOOK);
+    }
+    assert_eq!(rungs.leftovers.count(), 1, "closing the fake never ends");
 }
