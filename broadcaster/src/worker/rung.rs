@@ -110,11 +110,24 @@ impl Outlet {
         self.gate().current.as_ref().map(look)
     }
 
+    /// Whose last frames are yet to come when no more pictures do, those that are to begin among them:
+    /// pictures that they begin with may be on their way.
+    pub fn awaited(&self) -> Vec<Generation> {
+        let gate = self.gate();
+        let next = gate.next.as_ref().and_then(|(_, next)| next.as_ref());
+        let all = [gate.ending.as_ref(), gate.current.as_ref(), next];
+        all.into_iter().flatten().map(Encoding::generation).collect()
+    }
+
     /// Says that no more pictures come to anybody.
     pub fn finish(&self) {
-        if let Some(current) = &self.gate().current {
-            current.finish();
-        }
+        self.change(|gate| {
+            if let Some(current) = &gate.current {
+                current.finish();
+            }
+            // Its pictures never came.
+            gate.next.take().and_then(|(_, unused)| unused)
+        });
     }
 
     /// A picture of the rung's size.

@@ -87,13 +87,14 @@ pub struct Rungs {
     not_opened: Vec<NotOpened>,
     /// Encoders that were given up and are not gone.
     leftovers: Leftovers,
+    draining: bool,
 }
 
 impl Rungs {
     /// No rungs.
     pub fn new(timeline: Arc<Mutex<Timeline>>, events: SyncSender<Event>) -> Self {
         let (not_opened, leftovers) = (Vec::new(), Leftovers::default());
-        Self { rungs: Vec::new(), timeline, events, not_opened, leftovers }
+        Self { rungs: Vec::new(), timeline, events, not_opened, leftovers, draining: false }
     }
 
     /// Takes up the rungs of a plan, none of them on yet. `candidates` says what can encode each,
@@ -346,11 +347,6 @@ impl Rungs {
         given_up
     }
 
-    /// Whether that is what an output is made by now.
-    pub fn is_current(&self, output: usize, generation: Generation) -> bool {
-        self.rungs.iter().all(|r| r.output != output || r.generation == generation)
-    }
-
     /// The first encoder that failed or hangs, `elapsed_ms` after the last look.
     pub fn poll_failure(&mut self, elapsed_ms: u64) -> Option<(usize, Failed)> {
         for rung in &mut self.rungs {
@@ -375,6 +371,9 @@ impl Rungs {
         let rung = &mut self.rungs[i];
         rung.cut();
         rung.candidate += 1;
+        if self.draining {
+            return After::Nothing("the stream is at its end".to_owned());
+        }
         // It was to do less or more, on a device that hangs.
         rung.opening.take_if(|opening| {
             let candidate = rung.candidates.get(opening.plan.candidate);
@@ -393,9 +392,16 @@ impl Rungs {
 
     /// Opens nothing any more: the source is at its end.
     pub fn drain(&mut self) {
+        self.draining = true;
         for rung in &mut self.rungs {
             rung.opening = None;
         }
+    }
+
+    /// Outputs and those of their encoders whose last frames are yet to come.
+    pub fn awaited(&self) -> impl Iterator<Item = (usize, Generation)> {
+        let all = self.rungs.iter();
+        all.flat_map(|r| r.outlet.awaited().into_iter().map(move |g| (r.output, g)))
     }
 
     /// Stops every encoder and waits for that, but not for one that hangs.
@@ -451,12 +457,6 @@ impl Rungs {
     pub fn any_on(&self) -> bool {
         let on = |r: &Rung| matches!(r.state, State::On(_) | State::Ending);
         self.rungs.iter().any(|r| on(r) || r.opening.is_some())
-    }
-
-    /// Encoders whose end is awaited once nothing more comes.
-    pub fn running(&self) -> usize {
-        let alive = |r: &&Rung| r.outlet.look(|_| ()).is_some();
-        self.rungs.iter().filter(alive).count()
     }
 
     /// What the encoder of an output does.

@@ -61,6 +61,7 @@ pub struct Encoding {
     fills: bool,
     handed: Handed,
     progress: Arc<Progress>,
+    generation: Generation,
     leftovers: Leftovers,
 }
 
@@ -123,6 +124,7 @@ impl Encoding {
             fills: job.fps.0 >= FILLED_FPS_MIN * job.fps.1,
             handed: Handed::new(frames_max(job)),
             progress,
+            generation: job.generation,
             leftovers: leftovers.clone(),
         };
         encoding.pipeline.set_state(gst::State::Playing).map_err(|_| {
@@ -207,6 +209,11 @@ impl Encoding {
     /// Those of them that came from the source: not repeats, which nobody waits for.
     pub fn waiting_of_source(&self) -> u64 {
         self.handed.of_source(self.waiting())
+    }
+
+    /// Which encoding of its output it is.
+    pub fn generation(&self) -> Generation {
+        self.generation
     }
 
     /// What it has done.

@@ -45,6 +45,26 @@ fn order(id: &str, on: bool) -> Order {
     Order { rendition: id.parse().expect("an id"), on, lowered: Lowered::No }
 }
 
+fn lowered(id: &str, lowered: Lowered) -> Order {
+    Order { lowered, ..order(id, true) }
+}
+
+/// Shows a rung a picture of this time.
+fn show(rungs: &Rungs, i: usize, pts_us: u64) {
+    let rung = &rungs.rungs[i];
+    let (width, height) = (rung.planned.width, rung.planned.height);
+    let info = gst_video::VideoInfo::builder(gst_video::VideoFormat::I420, width, height)
+        .fps(gst::Fraction::new(30, 1))
+        .build()
+        .expect("a picture");
+    let mut buffer = gst::Buffer::with_size(info.size()).expect("memory");
+    let pts = gst::ClockTime::from_useconds(pts_us);
+    buffer.get_mut().expect("nobody else has it").set_pts(pts);
+    let caps = info.to_caps().expect("caps");
+    rung.outlet.handle(&gst::Sample::builder().buffer(&buffer).caps(&caps).build());
+    rungs.timeline.lock().expect("no panic").see(pts_us);
+}
+
 /// Looks until encoders have had their time; gives what was said of them.
 fn until_given_up(rungs: &mut Rungs) -> Vec<NotOpened> {
     for _ in 1..LOOKS {
@@ -124,4 +144,35 @@ fn an_encoder_counts_as_hanging_until_it_has_stopped() {
         std::thread::sleep(STARTS_LOOK);
     }
     assert_eq!(rungs.leftovers.count(), 1, "closing the fake never ends");
+}
+
+#[test]
+fn at_the_end_every_encoder_that_has_pictures_or_may_get_some_is_awaited() {
+    let mut rungs = rungs(&[("360p", &["x264enc"]), ("240p", &["x264enc"])]);
+    rungs.start();
+    let awaited = |rungs: &Rungs| rungs.awaited().collect::<Vec<_>>();
+    assert_eq!(awaited(&rungs), [(0, 1), (1, 1)], "the first picture may be on its way");
+    (0..2).for_each(|i| show(&rungs, i, 0));
+    rungs.handle_orders(&[lowered("360p", Lowered::Effort), order("240p", false)]);
+    rungs.poll_orders();
+    show(&rungs, 1, 2_000_000);
+    assert_eq!(awaited(&rungs), [(0, 1), (1, 1)], "it was ordered off and gets no more");
+    while rungs.poll_opened(None).1.is_empty() {
+        std::thread::sleep(STARTS_LOOK);
+    }
+    assert_eq!(awaited(&rungs), [(0, 1), (0, 2), (1, 1)]);
+    rungs.rungs[0].outlet.finish();
+    assert_eq!(awaited(&rungs), [(0, 1), (1, 1)], "the pictures of its successor never came");
+    rungs.switch_off(0);
+    assert_eq!(awaited(&rungs), [(1, 1)], "it is given up");
+    rungs.stop();
+}
+
+#[test]
+fn at_the_end_a_failed_encoder_has_no_successor() {
+    let mut rungs = rungs(&[("360p", &["x264enc", "x264enc"])]);
+    rungs.start();
+    rungs.drain();
+    assert!(matches!(rungs.replace(0), After::Nothing(_)) && !rungs.any_on());
+    rungs.stop();
 }

@@ -1,5 +1,6 @@
 //! The end of a session: what is on its way is waited for, within bounds.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,7 @@ use common::rendition::Kind;
 use super::{Session, lock};
 use crate::worker::ipc::{Failed, Report};
 use crate::worker::pipeline::other;
+use crate::worker::rung::Generation;
 
 /// How long [`Command::Drain`](crate::worker::ipc::Command::Drain) waits for the encoders: half a
 /// second less than the broadcaster waits for what comes of it, so that one that hangs does not cost
@@ -22,13 +24,14 @@ pub(super) const ENDS_MAX: Duration = Duration::from_secs(3);
 pub(super) struct Drain {
     since: Instant,
     longest: Duration,
-    outputs_left: usize,
+    /// Outputs and which of their encoders gave its last frame since; that of audio is 0.
+    ended: BTreeSet<(usize, Generation)>,
 }
 
 impl Drain {
-    /// An output has given its last frame.
-    pub(super) fn handle_ended(&mut self) {
-        self.outputs_left = self.outputs_left.saturating_sub(1);
+    /// An encoder has given its last frame.
+    pub(super) fn handle_ended(&mut self, output: usize, generation: Generation) {
+        self.ended.insert((output, generation));
     }
 }
 
@@ -49,18 +52,19 @@ impl Session {
         self.begin_pushed(Duration::MAX, emit)?;
         self.stop.store(true, Ordering::Relaxed);
         self.rungs.drain();
-        let audio = self.graph.as_ref().map_or(0, |g| g.encoders.len());
-        let outputs_left = audio + self.rungs.running();
         if let Some(graph) = &self.graph {
             graph.finish();
         }
-        self.draining = Some(Drain { since: Instant::now(), longest, outputs_left });
+        self.draining = Some(Drain { since: Instant::now(), longest, ended: BTreeSet::new() });
         Ok(())
     }
 
     pub(super) fn is_drained(&self) -> bool {
-        let done = |d: &Drain| d.outputs_left == 0 || d.since.elapsed() > d.longest;
-        self.draining.as_ref().is_some_and(done)
+        let Some(drain) = &self.draining else { return false };
+        let audio = self.graph.iter().flat_map(|g| &g.encoders).map(|(output, _)| (*output, 0));
+        // Looked up anew each time: one fails, another begins with what was on its way.
+        let mut awaited = audio.chain(self.rungs.awaited());
+        awaited.all(|a| drain.ended.contains(&a)) || drain.since.elapsed() > drain.longest
     }
 
     /// Sends what every rendition has begun.
