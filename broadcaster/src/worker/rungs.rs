@@ -347,8 +347,9 @@ impl Rungs {
         given_up
     }
 
-    /// The first encoder that failed or hangs, `elapsed_ms` after the last look.
-    pub fn poll_failure(&mut self, elapsed_ms: u64) -> Option<(usize, Failed)> {
+    /// Encoders that failed or hang, `elapsed_ms` after the last look.
+    pub fn poll_failures(&mut self, elapsed_ms: u64) -> Vec<(usize, Failed)> {
+        let mut faults = Vec::new();
         for rung in &mut self.rungs {
             if !matches!(rung.state, State::On(_) | State::Ending) {
                 continue;
@@ -357,10 +358,10 @@ impl Rungs {
                 if fault.hangs {
                     rung.hung.extend(rung.family_of(rung.candidate));
                 }
-                return Some((rung.output, fault.failed));
+                faults.push((rung.output, fault.failed));
             }
         }
-        None
+        faults
     }
 
     /// Cuts off a failed encoder and opens the next one.

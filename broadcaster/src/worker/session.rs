@@ -325,11 +325,11 @@ impl Session {
             self.send(i, parts.map_err(|e| other(e.to_string()))?, emit);
         }
         self.poll_ready(emit)?;
-        let elapsed = std::mem::replace(&mut self.ticked, Instant::now()).elapsed();
-        self.poll_failures(elapsed.as_millis() as u64, emit)?;
-        self.poll_endings(elapsed.as_millis() as u64, emit)?;
+        let elapsed_ms = whole_ms(&mut self.ticked, Instant::now());
+        self.poll_failures(elapsed_ms, emit)?;
+        self.poll_endings(elapsed_ms, emit)?;
         self.poll_orders();
-        self.poll_openings(elapsed.as_millis() as u64, emit)?;
+        self.poll_openings(elapsed_ms, emit)?;
         self.poll_barrier(emit);
         if self.status.last.elapsed() < Duration::from_secs(1) {
             return Ok(true);
@@ -407,10 +407,31 @@ pub fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), Fai
         .map_err(|error| other(format!("cannot start a thread: {error}")))
 }
 
+/// Whole milliseconds from `since` to `now`. What is left of the last one is counted the next time:
+/// with every event there is a tick, and clocks that are told less would run slow.
+fn whole_ms(since: &mut Instant, now: Instant) -> u64 {
+    let ms = now.saturating_duration_since(*since).as_millis() as u64;
+    *since += Duration::from_millis(ms);
+    ms
+}
+
 fn wall_clock_us() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as i64
 }
 
 fn lock(timeline: &Mutex<Timeline>) -> MutexGuard<'_, Timeline> {
     timeline.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_lose_no_time_however_short_they_are() {
+        let began = Instant::now();
+        let mut ticked = began;
+        let ticks = (1..=1000).map(|i| began + Duration::from_micros(900) * i);
+        assert_eq!(ticks.map(|now| whole_ms(&mut ticked, now)).sum::<u64>(), 900);
+    }
 }

@@ -26,6 +26,7 @@ fn rungs(of: &[(&str, &[&str])]) -> Rungs {
     // No other test uses those names.
     fakes::register("nvcudah264enc", Fault::OpenHangs);
     fakes::register("v4l2h264enc", Fault::StopHangs);
+    fakes::register("vah264enc", Fault::Hangs);
     let timeline = Arc::new(Mutex::new(Timeline::new(2_000_000)));
     // The session that would receive is not there; no encoder gets a picture.
     let (events, _) = sync_channel(EVENTS_MAX);
@@ -174,5 +175,27 @@ fn at_the_end_a_failed_encoder_has_no_successor() {
     rungs.start();
     rungs.drain();
     assert!(matches!(rungs.replace(0), After::Nothing(_)) && !rungs.any_on());
+    rungs.stop();
+}
+
+#[test]
+fn the_time_of_an_encoder_does_not_pass_twice_because_another_hangs() {
+    let names: &[&str] = &["vah264enc", "vaapih264enc", "x264enc"];
+    let mut rungs = rungs(&[("360p", names), ("240p", names)]);
+    rungs.start();
+    let show_two = |rungs: &Rungs, i| [0, 33_333].map(|pts_us| show(rungs, i, pts_us));
+    // A picture waits behind the one at which it hangs. The other is a look later.
+    show_two(&rungs, 1);
+    assert!(rungs.poll_failures(100).is_empty());
+    show_two(&rungs, 0);
+    for _ in 2..LOOKS {
+        assert!(rungs.poll_failures(100).is_empty(), "it still has time");
+    }
+    for i in [1, 0] {
+        let faults = rungs.poll_failures(100);
+        assert!(matches!(faults[..], [(output, _)] if output == i), "{faults:?}");
+        let after = rungs.replace(i);
+        assert!(matches!(after, After::Next("x264enc")), "that device hangs: {after:?}");
+    }
     rungs.stop();
 }

@@ -159,7 +159,7 @@ impl Session {
         elapsed_ms: u64,
         emit: &mut dyn FnMut(Report) -> bool,
     ) -> Result<(), Failed> {
-        while let Some((output, failed)) = self.rungs.poll_failure(elapsed_ms) {
+        for (output, failed) in self.rungs.poll_failures(elapsed_ms) {
             let element = self.rungs.element(output).unwrap_or("none");
             // A part that was begun is all there is of its segment.
             self.finish_rendition(output, emit)?;
