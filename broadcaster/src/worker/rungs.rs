@@ -206,7 +206,7 @@ impl Rungs {
             if !works || matches!(rung.state, State::Ending) {
                 continue;
             }
-            if !rung.is_wanted() {
+            if rung.needs_no_other() {
                 rung.opening = None;
             } else if let Some(encoding) = rung.take_opened() {
                 rung.outlet.switch(segment, Some(encoding));
@@ -230,7 +230,7 @@ impl Rungs {
                 }
             };
             rung.opening = None;
-            if !rung.is_wanted() {
+            if rung.needs_no_other() {
                 continue;
             }
             let element = rung.element_of(plan.candidate);
@@ -262,11 +262,15 @@ impl Rungs {
         let next = choice::next_to_try(&rung.candidates, candidate, &rung.hung, too_many);
         let planned = next.filter(|_| !stays).and_then(|next| rung.plan(next, lowered));
         let Some((plan, job)) = planned else {
-            if let State::On(now) = rung.state {
-                rung.ordered.1 = now;
+            match rung.state {
+                State::On(now) => rung.ordered.1 = now,
+                // Its last frames are awaited; what comes then is decided then.
+                State::Ending => {}
+                State::Off | State::Failed => rung.state = State::Failed,
+            }
+            if rung.state != State::Failed {
                 return After::AsBefore;
             }
-            rung.state = State::Failed;
             return After::Nothing(match too_many {
                 true => {
                     format!("{hanging} encoders of this stream hang, no device is tried")

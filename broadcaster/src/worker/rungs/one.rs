@@ -136,6 +136,12 @@ impl Rung {
         self.ordered.0 || !self.is_described
     }
 
+    /// Whether there is no use for what is being opened: it is not made any more, or the order that
+    /// it was opened for was taken back.
+    pub(super) fn needs_no_other(&self) -> bool {
+        !self.is_wanted() || self.state == State::On(self.ordered.1)
+    }
+
     /// Cuts off whatever makes it.
     pub(super) fn cut(&mut self) {
         self.let_go();

@@ -199,3 +199,42 @@ fn the_time_of_an_encoder_does_not_pass_twice_because_another_hangs() {
     }
     rungs.stop();
 }
+
+#[test]
+fn an_order_that_is_taken_back_while_its_encoder_opens_changes_nothing() {
+    let mut rungs = rungs(&[("360p", &["x264enc"])]);
+    rungs.start();
+    show(&rungs, 0, 0);
+    rungs.handle_orders(&[lowered("360p", Lowered::Effort)]);
+    rungs.poll_orders();
+    assert!(rungs.rungs[0].opening.is_some());
+    rungs.handle_orders(&[lowered("360p", Lowered::No)]);
+    while rungs.rungs[0].opening.is_some() {
+        assert_eq!(rungs.poll_opened(None).1, [0usize; 0], "nothing is to be done");
+        std::thread::sleep(STARTS_LOOK);
+    }
+    assert!(rungs.is_on(0) && rungs.rungs[0].generation == 1);
+    rungs.stop();
+}
+
+#[test]
+fn a_rung_that_is_ending_goes_on_to_its_end_when_another_encoder_does_not_open() {
+    let mut rungs = rungs(&[("360p", &["x264enc"])]);
+    rungs.start();
+    show(&rungs, 0, 0);
+    let leftovers = rungs.leftovers.clone();
+    let rung = &mut rungs.rungs[0];
+    let (plan, _) = rung.plan(0, Lowered::Effort).expect("a candidate");
+    rung.opening = Some(Opening::begin(plan, leftovers, || Err(other("no".to_owned()))));
+    rung.state = State::Ending;
+    let said = loop {
+        if let Some(said) = rungs.poll_not_opened(0).pop() {
+            break said;
+        }
+        std::thread::sleep(STARTS_LOOK);
+    };
+    assert!(matches!(said.after, After::AsBefore), "{:?}", said.after);
+    let ended = rungs.handle_ended(0, 1);
+    assert!(ended.is_some_and(|ended| ended.off), "its end is noticed");
+    rungs.stop();
+}
