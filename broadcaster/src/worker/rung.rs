@@ -12,6 +12,7 @@
 
 mod encoding;
 mod fill;
+mod leftover;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
@@ -20,6 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::cut::Timeline;
 
 pub use encoding::{Encoding, Job, Progress};
+pub use leftover::{Leftover, Leftovers};
 
 /// Which encoding of a rung a frame comes from: what an abandoned one still says does not count.
 pub type Generation = u32;
@@ -108,11 +110,24 @@ impl Outlet {
         self.gate().current.as_ref().map(look)
     }
 
+    /// Whose last frames are yet to come when no more pictures do, those that are to begin among them:
+    /// pictures that they begin with may be on their way.
+    pub fn awaited(&self) -> Vec<Generation> {
+        let gate = self.gate();
+        let next = gate.next.as_ref().and_then(|(_, next)| next.as_ref());
+        let all = [gate.ending.as_ref(), gate.current.as_ref(), next];
+        all.into_iter().flatten().map(Encoding::generation).collect()
+    }
+
     /// Says that no more pictures come to anybody.
     pub fn finish(&self) {
-        if let Some(current) = &self.gate().current {
-            current.finish();
-        }
+        self.change(|gate| {
+            if let Some(current) = &gate.current {
+                current.finish();
+            }
+            // Its pictures never came.
+            gate.next.take().and_then(|(_, unused)| unused)
+        });
     }
 
     /// A picture of the rung's size.

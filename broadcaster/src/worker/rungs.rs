@@ -16,11 +16,11 @@ use std::time::{Duration, Instant};
 use common::id::RenditionId;
 
 use super::cut::Timeline;
-use super::encoder::choice::{Candidate, RungLoad};
+use super::encoder::choice::{self, Candidate, RungLoad};
 use super::ipc::{EncoderStatus, Failed, Lowered, Order};
 use super::ladder::PlannedRung;
 use super::pipeline::{Coded, other};
-use super::rung::{Encoding, Generation, Outlet};
+use super::rung::{Encoding, Generation, Leftovers, Outlet};
 use super::session::Event;
 use one::{Rung, State};
 use opening::{Look, OPENS_MS, Opening};
@@ -28,10 +28,10 @@ use opening::{Look, OPENS_MS, Opening};
 /// Frames of a new encoder that may wait for the last ones of the old: two seconds at 60 fps.
 const EARLY_MAX: usize = 128;
 
-/// Encoders that may be given up while they hang, in a worker's life: each may keep a thread, its
-/// pictures and a session of its device for as long as the worker lives. A device that hangs takes
-/// every rung it makes at once, six of the automatic ladder, which may all go on with software; after
-/// one more than this, a rung that needs another encoder gets none.
+/// Encoders that may be given up and not be gone: each that hangs, wherever it does, keeps a thread,
+/// its pictures and a session of its device for as long as the worker lives. A device that hangs takes
+/// every rung it makes at once, six of the automatic ladder; after one more than this, a rung that
+/// needs another encoder is given software or none.
 const HANGING_MAX: u32 = 6;
 
 /// How long the first encoders are waited for, so that they begin with the first frame: x264 takes
@@ -85,14 +85,16 @@ pub struct Rungs {
     timeline: Arc<Mutex<Timeline>>,
     events: SyncSender<Event>,
     not_opened: Vec<NotOpened>,
-    /// Encoders that were given up while they hung.
-    hanging: u32,
+    /// Encoders that were given up and are not gone.
+    leftovers: Leftovers,
+    draining: bool,
 }
 
 impl Rungs {
     /// No rungs.
     pub fn new(timeline: Arc<Mutex<Timeline>>, events: SyncSender<Event>) -> Self {
-        Self { rungs: Vec::new(), timeline, events, not_opened: Vec::new(), hanging: 0 }
+        let (not_opened, leftovers) = (Vec::new(), Leftovers::default());
+        Self { rungs: Vec::new(), timeline, events, not_opened, leftovers, draining: false }
     }
 
     /// Takes up the rungs of a plan, none of them on yet. `candidates` says what can encode each,
@@ -159,6 +161,9 @@ impl Rungs {
                 // and on.
                 State::Failed if !on => {
                     (rung.state, rung.candidate) = (State::Off, 0);
+                    if self.leftovers.count() <= HANGING_MAX {
+                        rung.hung.clear();
+                    }
                 }
                 _ => {}
             }
@@ -201,7 +206,7 @@ impl Rungs {
             if !works || matches!(rung.state, State::Ending) {
                 continue;
             }
-            if !rung.is_wanted() {
+            if rung.needs_no_other() {
                 rung.opening = None;
             } else if let Some(encoding) = rung.take_opened() {
                 rung.outlet.switch(segment, Some(encoding));
@@ -215,17 +220,17 @@ impl Rungs {
         for i in 0..self.rungs.len() {
             let rung = &mut self.rungs[i];
             let Some(opening) = &mut rung.opening else { continue };
+            let plan = opening.plan;
             let failed = match opening.look(elapsed_ms) {
                 Look::Waits | Look::Works => continue,
                 Look::Fails(failed) => failed,
                 Look::Hangs => {
-                    self.hanging += 1;
+                    rung.hung.extend(rung.family_of(plan.candidate));
                     other(format!("it hangs: it was not open after {OPENS_MS} ms"))
                 }
             };
-            let plan = opening.plan;
             rung.opening = None;
-            if !rung.is_wanted() {
+            if rung.needs_no_other() {
                 continue;
             }
             let element = rung.element_of(plan.candidate);
@@ -246,26 +251,38 @@ impl Rungs {
         }
     }
 
-    /// Opens the encoder of this rung whose turn it is.
+    /// Opens the encoder of this rung whose turn it is, from `candidate` on.
     fn open(&mut self, i: usize, candidate: usize, lowered: Lowered) -> After {
         let rung = &mut self.rungs[i];
-        let too_many = self.hanging > HANGING_MAX;
-        let planned = if too_many { None } else { rung.plan(candidate, lowered) };
+        let hanging = self.leftovers.count();
+        let too_many = hanging > HANGING_MAX;
+        let is_hardware = rung.candidates.get(candidate).is_some_and(Candidate::is_hardware);
+        // One that works is not given up for software because others hang.
+        let stays = too_many && is_hardware && matches!(rung.state, State::On(_));
+        let next = choice::next_to_try(&rung.candidates, candidate, &rung.hung, too_many);
+        let planned = next.filter(|_| !stays).and_then(|next| rung.plan(next, lowered));
         let Some((plan, job)) = planned else {
-            if let State::On(now) = rung.state {
-                rung.ordered.1 = now;
+            match rung.state {
+                State::On(now) => rung.ordered.1 = now,
+                // Its last frames are awaited; what comes then is decided then.
+                State::Ending => {}
+                State::Off | State::Failed => rung.state = State::Failed,
+            }
+            if rung.state != State::Failed {
                 return After::AsBefore;
             }
-            rung.state = State::Failed;
             return After::Nothing(match too_many {
-                true => format!("{} encoders of this stream hang, no other is tried", self.hanging),
+                true => {
+                    format!("{hanging} encoders of this stream hang, no device is tried")
+                }
                 false => "no other encoder is left".to_owned(),
             });
         };
-        let encoder = rung.candidates[candidate].encoder;
+        let encoder = rung.candidates[plan.candidate].encoder;
         let (timeline, events) = (Arc::clone(&self.timeline), self.events.clone());
-        let open = move || Encoding::start(job, encoder, &timeline, &events);
-        rung.opening = Some(Opening::begin(plan, open));
+        let leftovers = self.leftovers.clone();
+        let open = move || Encoding::start(job, encoder, &timeline, &events, &leftovers);
+        rung.opening = Some(Opening::begin(plan, self.leftovers.clone(), open));
         After::Next(encoder.element)
     }
 
@@ -324,9 +341,8 @@ impl Rungs {
     pub fn poll_endings(&mut self, elapsed_ms: u64) -> Vec<(usize, Generation)> {
         let mut given_up = Vec::new();
         for rung in &mut self.rungs {
-            if let Some(fault) = rung.ending_fault(elapsed_ms) {
-                tracing::warn!(rendition = %rung.planned.rung.id, "{}", fault.failed.message);
-                self.hanging += u32::from(fault.hangs);
+            if let Some(failed) = rung.ending_fault(elapsed_ms) {
+                tracing::warn!(rendition = %rung.planned.rung.id, "{}", failed.message);
                 rung.count_ending();
                 rung.outlet.forget_ended();
                 given_up.push((rung.output, rung.before.unwrap_or(rung.generation)));
@@ -335,23 +351,21 @@ impl Rungs {
         given_up
     }
 
-    /// Whether that is what an output is made by now.
-    pub fn is_current(&self, output: usize, generation: Generation) -> bool {
-        self.rungs.iter().all(|r| r.output != output || r.generation == generation)
-    }
-
-    /// The first encoder that failed or hangs, `elapsed_ms` after the last look.
-    pub fn poll_failure(&mut self, elapsed_ms: u64) -> Option<(usize, Failed)> {
+    /// Encoders that failed or hang, `elapsed_ms` after the last look.
+    pub fn poll_failures(&mut self, elapsed_ms: u64) -> Vec<(usize, Failed)> {
+        let mut faults = Vec::new();
         for rung in &mut self.rungs {
             if !matches!(rung.state, State::On(_) | State::Ending) {
                 continue;
             }
             if let Some(fault) = rung.fault(elapsed_ms) {
-                self.hanging += u32::from(fault.hangs);
-                return Some((rung.output, fault.failed));
+                if fault.hangs {
+                    rung.hung.extend(rung.family_of(rung.candidate));
+                }
+                faults.push((rung.output, fault.failed));
             }
         }
-        None
+        faults
     }
 
     /// Cuts off a failed encoder and opens the next one.
@@ -362,6 +376,14 @@ impl Rungs {
         let rung = &mut self.rungs[i];
         rung.cut();
         rung.candidate += 1;
+        if self.draining {
+            return After::Nothing("the stream is at its end".to_owned());
+        }
+        // It was to do less or more, on a device that hangs.
+        rung.opening.take_if(|opening| {
+            let candidate = rung.candidates.get(opening.plan.candidate);
+            candidate.is_some_and(|c| c.is_hardware() && rung.hung.contains(&c.encoder.family))
+        });
         if let Some(opening) = &rung.opening {
             // It was to do less or more, and is there the sooner.
             return After::Next(rung.element_of(opening.plan.candidate));
@@ -375,9 +397,16 @@ impl Rungs {
 
     /// Opens nothing any more: the source is at its end.
     pub fn drain(&mut self) {
+        self.draining = true;
         for rung in &mut self.rungs {
             rung.opening = None;
         }
+    }
+
+    /// Outputs and those of their encoders whose last frames are yet to come.
+    pub fn awaited(&self) -> impl Iterator<Item = (usize, Generation)> {
+        let all = self.rungs.iter();
+        all.flat_map(|r| r.outlet.awaited().into_iter().map(move |g| (r.output, g)))
     }
 
     /// Stops every encoder and waits for that, but not for one that hangs.
@@ -413,6 +442,12 @@ impl Rungs {
         self.rungs.iter().any(|r| r.output == output && matches!(r.state, State::On(_)))
     }
 
+    /// Whether an output's encoder gets pictures: not before the segment that it begins with.
+    pub fn is_fed(&self, output: usize) -> bool {
+        let mut of = self.rungs.iter().filter(|r| r.output == output);
+        of.any(|r| r.outlet.look(|_| ()).is_some())
+    }
+
     /// Whether another output than this is about to be made.
     pub fn opens_another(&self, output: usize) -> bool {
         self.rungs.iter().any(|r| r.output != output && r.opening.is_some())
@@ -427,12 +462,6 @@ impl Rungs {
     pub fn any_on(&self) -> bool {
         let on = |r: &Rung| matches!(r.state, State::On(_) | State::Ending);
         self.rungs.iter().any(|r| on(r) || r.opening.is_some())
-    }
-
-    /// Encoders whose end is awaited once nothing more comes.
-    pub fn running(&self) -> usize {
-        let alive = |r: &&Rung| r.outlet.look(|_| ()).is_some();
-        self.rungs.iter().filter(alive).count()
     }
 
     /// What the encoder of an output does.

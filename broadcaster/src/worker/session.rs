@@ -24,10 +24,12 @@ use super::source_push::{Begin, Intake};
 use crate::ingest::media::Media;
 
 mod begin;
+mod drain;
 mod pass;
 mod status;
 mod switch;
 
+use drain::{DRAINS_MAX, Drain, ENDS_MAX};
 use pass::Passthrough;
 use status::StatusClock;
 
@@ -84,10 +86,6 @@ const TICK: Duration = Duration::from_millis(20);
 /// How long the renditions may take to give their first frame. x264 and decoders take tens of
 /// milliseconds; a machine that needs longer than this will not keep up either.
 const READY_MAX: Duration = Duration::from_secs(10);
-
-/// How long [`Command::Drain`] waits for the encoders: half a second less than the broadcaster waits
-/// for what comes of it, so that one that hangs does not cost the others their last parts.
-const DRAIN_MAX: Duration = Duration::from_millis(1500);
 
 /// Runs a session to its end. `events` feeds it; `sender` is the other end, handed to the threads
 /// it starts; `emit` sends reports and says whether anybody still listens.
@@ -148,11 +146,6 @@ struct Session {
     ticked: Instant,
     draining: Option<Drain>,
     status: StatusClock,
-}
-
-struct Drain {
-    since: Instant,
-    outputs_left: usize,
 }
 
 impl Session {
@@ -223,7 +216,8 @@ impl Session {
                 self.handle_media(Media::Config(config), emit)
             }
             Event::Media(media) => self.handle_media(media, emit),
-            Event::Command(Command::Drain) | Event::SourceEnded => self.drain(emit),
+            Event::Command(Command::Drain) => self.drain(DRAINS_MAX, emit),
+            Event::SourceEnded => self.drain(ENDS_MAX, emit),
             Event::Command(Command::Orders(orders)) => {
                 self.handle_orders(&orders);
                 Ok(())
@@ -331,11 +325,11 @@ impl Session {
             self.send(i, parts.map_err(|e| other(e.to_string()))?, emit);
         }
         self.poll_ready(emit)?;
-        let elapsed = std::mem::replace(&mut self.ticked, Instant::now()).elapsed();
-        self.poll_failures(elapsed.as_millis() as u64, emit)?;
-        self.poll_endings(elapsed.as_millis() as u64, emit)?;
+        let elapsed_ms = whole_ms(&mut self.ticked, Instant::now());
+        self.poll_failures(elapsed_ms, emit)?;
+        self.poll_endings(elapsed_ms, emit)?;
         self.poll_orders();
-        self.poll_openings(elapsed.as_millis() as u64, emit)?;
+        self.poll_openings(elapsed_ms, emit)?;
         self.poll_barrier(emit);
         if self.status.last.elapsed() < Duration::from_secs(1) {
             return Ok(true);
@@ -383,44 +377,6 @@ impl Session {
         }
         Ok(())
     }
-
-    fn drain(&mut self, emit: &mut dyn FnMut(Report) -> bool) -> Result<(), Failed> {
-        if self.draining.is_some() {
-            return Ok(());
-        }
-        // What was held for a second track is all there is.
-        self.begin_pushed(Duration::MAX, emit)?;
-        self.stop.store(true, Ordering::Relaxed);
-        self.rungs.drain();
-        let audio = self.graph.as_ref().map_or(0, |g| g.encoders.len());
-        let outputs_left = audio + self.rungs.running();
-        if let Some(graph) = &self.graph {
-            graph.finish();
-        }
-        self.draining = Some(Drain { since: Instant::now(), outputs_left });
-        Ok(())
-    }
-
-    fn is_drained(&self) -> bool {
-        self.draining.as_ref().is_some_and(|d| d.outputs_left == 0 || d.since.elapsed() > DRAIN_MAX)
-    }
-
-    fn finish(&mut self, emit: &mut dyn FnMut(Report) -> bool) -> Result<(), Failed> {
-        self.fall(emit);
-        for i in 0..self.renditions.len() {
-            let rendition = &mut self.renditions[i];
-            let mut parts = Vec::new();
-            if rendition.made.kind == Kind::Audio {
-                // No more video comes: what waited for it is certain now.
-                let mut timeline = lock(&self.timeline);
-                parts =
-                    rendition.poll_audio(&mut timeline, true).map_err(|e| other(e.to_string()))?;
-            }
-            parts.extend(rendition.finish().map_err(|e| other(e.to_string()))?);
-            self.send(i, parts, emit);
-        }
-        self.poll_ready(emit)
-    }
 }
 
 /// Starts GStreamer once.
@@ -451,10 +407,31 @@ pub fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), Fai
         .map_err(|error| other(format!("cannot start a thread: {error}")))
 }
 
+/// Whole milliseconds from `since` to `now`. What is left of the last one is counted the next time:
+/// with every event there is a tick, and clocks that are told less would run slow.
+fn whole_ms(since: &mut Instant, now: Instant) -> u64 {
+    let ms = now.saturating_duration_since(*since).as_millis() as u64;
+    *since += Duration::from_millis(ms);
+    ms
+}
+
 fn wall_clock_us() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as i64
 }
 
 fn lock(timeline: &Mutex<Timeline>) -> MutexGuard<'_, Timeline> {
     timeline.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_lose_no_time_however_short_they_are() {
+        let began = Instant::now();
+        let mut ticked = began;
+        let ticks = (1..=1000).map(|i| began + Duration::from_micros(900) * i);
+        assert_eq!(ticks.map(|now| whole_ms(&mut ticked, now)).sum::<u64>(), 900);
+    }
 }

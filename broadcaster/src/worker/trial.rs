@@ -15,7 +15,7 @@ use super::encoder::{Effort, VideoSettings, best_video};
 use super::ipc::Failed;
 use super::ladder::{PlannedRung, TrialPoint, TrialResult};
 use super::pipeline::{Graph, Running, VideoFeed, other};
-use super::rung::{Encoding, Job};
+use super::rung::{Encoding, Job, Leftovers};
 use super::session::{EVENTS_MAX, Event, init_gstreamer};
 use super::source_test::video_caps;
 use super::testcard::{Reading, TestCard};
@@ -92,7 +92,7 @@ fn measure(
         fps: (preset.fps, 1),
         thin_to: None,
     };
-    let encoding = Encoding::start(job, best_video()?, &timeline, &sender)?;
+    let encoding = Encoding::start(job, best_video()?, &timeline, &sender, &Leftovers::default())?;
     if let Some((_, outlet)) = running.outlets.first() {
         outlet.switch(0, Some(encoding));
     }

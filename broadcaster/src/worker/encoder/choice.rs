@@ -5,6 +5,11 @@ use serde::{Deserialize, Serialize};
 use super::super::ipc::{FailCode, Failed};
 use super::{Effort, Family, VideoEncoder, video_named};
 
+/// Why a stream is not encoded while the hardware has room for some of its rungs only.
+const USED_UP: &str = "this machine's hardware encoders do not make all qualities of this stream at \
+     once beside what other streams use, and HARDWARE_ENCODER_FALLBACK is false: stop another \
+     stream, choose fewer qualities, or allow software with HARDWARE_ENCODER_FALLBACK=true";
+
 /// An encoder that works on this machine, and how far.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -44,6 +49,13 @@ pub struct Candidate {
     pub encoder: &'static VideoEncoder,
     /// With how much effort.
     pub effort: Effort,
+}
+
+impl Candidate {
+    /// Whether it works on a device rather than on the processor.
+    pub fn is_hardware(&self) -> bool {
+        self.encoder.family != Family::Software
+    }
 }
 
 impl ProvenEncoder {
@@ -102,7 +114,7 @@ pub fn usable(
 /// saves most; those beyond what it does at once begin with the next encoder. Elements of one family
 /// share one device, and with it the limits of the first of them. Software ends at
 /// x264 `ultrafast`; openh264 stands in only where x264 is missing. A rung that nothing takes gets
-/// an empty list, which cannot happen while software is among the proven.
+/// an empty list, which cannot happen while software is among the proven; see [`assign_all`].
 pub fn assign(proven: &[ProvenEncoder], rungs: &[RungLoad], effort: Effort) -> Vec<Vec<Candidate>> {
     let known: Vec<_> = proven.iter().filter_map(|p| Some((p, video_named(&p.element)?))).collect();
     let has_x264 = known.iter().any(|(_, e)| e.element == "x264enc");
@@ -145,6 +157,51 @@ pub fn assign(proven: &[ProvenEncoder], rungs: &[RungLoad], effort: Effort) -> V
         }
     }
     lists
+}
+
+/// The same, where each rung must get something.
+///
+/// # Errors
+/// [`FailCode::Machine`] with what to do: a rung without an encoder ends the session, and the next
+/// one would fare no better. It happens where software is not among the proven.
+pub fn assign_all(
+    proven: &[ProvenEncoder],
+    rungs: &[RungLoad],
+    effort: Effort,
+) -> Result<Vec<Vec<Candidate>>, Failed> {
+    let lists = assign(proven, rungs, effort);
+    let Some((_, load)) = lists.iter().zip(rungs).find(|(list, _)| list.is_empty()) else {
+        return Ok(lists);
+    };
+    let message = match proven.iter().any(|p| p.takes(*load)) {
+        true => USED_UP.to_owned(),
+        false => format!(
+            "no hardware encoder of this machine takes {} x {} pixels and \
+             HARDWARE_ENCODER_FALLBACK is false: leave that quality out, or allow software with \
+             HARDWARE_ENCODER_FALLBACK=true",
+            load.width, load.height
+        ),
+    };
+    Err(Failed { code: FailCode::Machine, message })
+}
+
+/// Which of a rung's candidates comes next, from `from` on. Elements of a device that hung would hang
+/// too, seconds each. Software that hung is a machine too busy for it, which the next does with less;
+/// with `software_only`, when no device is tried any more, it has had its chance.
+pub fn next_to_try(
+    candidates: &[Candidate],
+    from: usize,
+    hung: &[Family],
+    software_only: bool,
+) -> Option<usize> {
+    let may = |candidate: &Candidate| {
+        let has_hung = hung.contains(&candidate.encoder.family);
+        match candidate.is_hardware() {
+            true => !has_hung && !software_only,
+            false => !has_hung || !software_only,
+        }
+    };
+    (from..candidates.len()).find(|i| may(&candidates[*i]))
 }
 
 #[cfg(test)]
@@ -239,6 +296,42 @@ mod tests {
         assert!(failed.message.contains("gstreamer1.0-plugins-ugly"), "{}", failed.message);
         let proven = [ProvenEncoder::unlimited("nvh264enc")];
         assert_eq!(usable(&proven, None, |_| false).expect("proven"), proven);
+    }
+
+    #[test]
+    fn a_rung_that_no_hardware_makes_is_the_machines_fault_where_software_is_not_allowed() {
+        let card = ProvenEncoder { sessions_max: Some(3), ..ProvenEncoder::unlimited("nvh264enc") };
+        let why = |card: &ProvenEncoder| {
+            let proven = std::slice::from_ref(card);
+            let failed = assign_all(proven, &LADDER, Effort::Superfast).expect_err("four rungs");
+            assert_eq!(failed.code, FailCode::Machine);
+            assert!(failed.message.contains("HARDWARE_ENCODER_FALLBACK=true"), "{failed:?}");
+            failed.message
+        };
+        assert!(why(&card).contains("beside what other streams use"), "partly taken");
+        let small = ProvenEncoder { largest: Some((1280, 720)), ..card.clone() };
+        assert!(why(&small).contains("takes 1920 x 1080 pixels"), "{}", why(&small));
+        let proven = [card, ProvenEncoder::unlimited("x264enc")];
+        let lists = assign_all(&proven, &LADDER, Effort::Superfast).expect("software makes it");
+        assert!(lists.iter().all(|list| !list.is_empty()));
+    }
+
+    #[test]
+    fn after_a_hang_the_elements_of_that_device_are_left_out_and_software_never_is() {
+        let names = ["nvcudah264enc", "nvh264enc", "vah264enc", "x264enc"];
+        let proven = names.map(ProvenEncoder::unlimited);
+        let list = assign(&proven, &LADDER[..1], Effort::Superfast).remove(0);
+        let next = |from, hung: &[Family], software_only| {
+            let next = next_to_try(&list, from, hung, software_only).map(|i| &list[i]);
+            next.map(|c| (c.encoder.element, c.effort))
+        };
+        let (nvidia, software) = ([Family::Nvidia], [Family::Software]);
+        assert_eq!(next(1, &[], false), Some(("nvh264enc", Effort::Superfast)));
+        assert_eq!(next(1, &nvidia, false), Some(("vah264enc", Effort::Superfast)));
+        assert_eq!(next(1, &nvidia, true), Some(("x264enc", Effort::Superfast)));
+        assert_eq!(next(4, &software, false), Some(("x264enc", Effort::Ultrafast)), "it is less");
+        assert_eq!(next(4, &software, true), None, "it hangs too");
+        assert_eq!(next(5, &[], false), None);
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub(crate) enum Fault {
     Hangs,
     /// It does not come to its end.
     EosHangs,
+    /// Closing it never ends.
+    StopHangs,
     /// It kills its process.
     Crashes,
     /// It needs a quarter of a second per frame.
@@ -60,12 +62,13 @@ pub(crate) static ONLY_LINES: AtomicU32 = AtomicU32::new(0);
 static OPEN: AtomicU32 = AtomicU32::new(0);
 
 /// Every fault with its name for [`register_all`].
-pub(crate) const FAULTS: [(&str, Fault); 15] = [
+pub(crate) const FAULTS: [(&str, Fault); 16] = [
     ("none", Fault::None),
     ("open", Fault::Open),
     ("open-hangs", Fault::OpenHangs),
     ("hangs", Fault::Hangs),
     ("eos-hangs", Fault::EosHangs),
+    ("stop-hangs", Fault::StopHangs),
     ("crashes", Fault::Crashes),
     ("slow", Fault::Slow),
     ("deaf", Fault::Deaf),
@@ -103,6 +106,7 @@ pub(crate) fn register(element: &str, fault: Fault) {
         Fault::Open => open::Object::static_type(),
         Fault::OpenHangs => open_hangs::Object::static_type(),
         Fault::EosHangs => eos_hangs::Object::static_type(),
+        Fault::StopHangs => stop_hangs::Object::static_type(),
         Fault::Hangs => hangs::Object::static_type(),
         Fault::Crashes => crashes::Object::static_type(),
         Fault::Slow => slow::Object::static_type(),
@@ -183,6 +187,7 @@ macro_rules! fake {
 fake!(none, "ShoalFakeNone", Fault::None);
 fake!(open, "ShoalFakeOpen", Fault::Open);
 fake!(open_hangs, "ShoalFakeOpenHangs", Fault::OpenHangs);
+fake!(stop_hangs, "ShoalFakeStopHangs", Fault::StopHangs);
 fake!(hangs, "ShoalFakeHangs", Fault::Hangs);
 fake!(eos_hangs, "ShoalFakeEosHangs", Fault::EosHangs);
 fake!(crashes, "ShoalFakeCrashes", Fault::Crashes);
@@ -268,6 +273,7 @@ fn before(
             Err(gst::StateChangeError)
         }
         (gst::StateChange::NullToReady, Fault::OpenHangs) => sleep_for_ever(),
+        (gst::StateChange::ReadyToNull, Fault::StopHangs) => sleep_for_ever(),
         (gst::StateChange::NullToReady, Fault::TwoSessions) => {
             if OPEN.fetch_add(1, Ordering::SeqCst) < 2 {
                 return Ok(());

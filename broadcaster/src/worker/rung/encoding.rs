@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use gst::prelude::*;
 
 use super::fill::{Handed, repeats};
-use super::{Generation, lock};
+use super::{Generation, Leftovers, lock};
 use crate::worker::cut::{Thinner, Timeline};
 use crate::worker::encoder::{VideoEncoder, VideoSettings};
 use crate::worker::ipc::Failed;
@@ -61,6 +61,8 @@ pub struct Encoding {
     fills: bool,
     handed: Handed,
     progress: Arc<Progress>,
+    generation: Generation,
+    leftovers: Leftovers,
 }
 
 /// What an encoder has done so far.
@@ -83,7 +85,8 @@ impl Progress {
 }
 
 impl Encoding {
-    /// Builds and starts an encoder. It reports its frames as [`Event::Coded`].
+    /// Builds and starts an encoder. It reports its frames as [`Event::Coded`], and counts among
+    /// `leftovers` when it is given up.
     ///
     /// # Errors
     /// When an element is missing or does not start.
@@ -92,6 +95,7 @@ impl Encoding {
         choice: &VideoEncoder,
         timeline: &Arc<Mutex<Timeline>>,
         events: &SyncSender<Event>,
+        leftovers: &Leftovers,
     ) -> Result<Self, Failed> {
         let pipeline = gst::Pipeline::new();
         let source = gst_app::AppSrc::builder()
@@ -120,6 +124,8 @@ impl Encoding {
             fills: job.fps.0 >= FILLED_FPS_MIN * job.fps.1,
             handed: Handed::new(frames_max(job)),
             progress,
+            generation: job.generation,
+            leftovers: leftovers.clone(),
         };
         encoding.pipeline.set_state(gst::State::Playing).map_err(|_| {
             let why = format!("{} does not start", choice.element);
@@ -205,6 +211,11 @@ impl Encoding {
         self.handed.of_source(self.waiting())
     }
 
+    /// Which encoding of its output it is.
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+
     /// What it has done.
     pub fn progress(&self) -> &Arc<Progress> {
         &self.progress
@@ -228,11 +239,14 @@ impl Encoding {
 
     /// The same, and lets go of `held` when it has stopped.
     pub fn abandon_and(self, held: impl Send + 'static) {
+        let leftover = self.leftovers.add();
         // Without a thread to spare it is left as it is: stopped here, it might wait for us.
-        let stops = ManuallyDrop::new(self);
+        let stops = ManuallyDrop::new((self, leftover));
         let ends = std::thread::Builder::new().name("encoder-end".to_owned());
         let _ = ends.spawn(move || {
-            drop(ManuallyDrop::into_inner(stops));
+            let (encoding, leftover) = ManuallyDrop::into_inner(stops);
+            drop(encoding);
+            drop(leftover);
             drop(held);
         });
     }

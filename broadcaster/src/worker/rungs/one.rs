@@ -34,6 +34,8 @@ pub(super) struct Rung {
     pub(super) candidates: Vec<Candidate>,
     /// Which of them does.
     pub(super) candidate: usize,
+    /// Whose encoders hung here.
+    pub(super) hung: Vec<Family>,
     pub(super) generation: Generation,
     /// The newest generation that was ever planned.
     newest: Generation,
@@ -70,7 +72,7 @@ pub(super) enum State {
 #[derive(Debug)]
 pub(super) struct Fault {
     pub(super) failed: Failed,
-    /// Whether it hangs: then it may never let its thread go.
+    /// Whether it hangs: then others of its device would.
     pub(super) hangs: bool,
 }
 
@@ -87,6 +89,7 @@ impl Rung {
             outlet,
             candidates,
             candidate: 0,
+            hung: Vec::new(),
             generation: 0,
             newest: 0,
             opening: None,
@@ -133,6 +136,12 @@ impl Rung {
         self.ordered.0 || !self.is_described
     }
 
+    /// Whether there is no use for what is being opened: it is not made any more, or the order that
+    /// it was opened for was taken back.
+    pub(super) fn needs_no_other(&self) -> bool {
+        !self.is_wanted() || self.state == State::On(self.ordered.1)
+    }
+
     /// Cuts off whatever makes it.
     pub(super) fn cut(&mut self) {
         self.let_go();
@@ -160,6 +169,11 @@ impl Rung {
         self.candidates.get(candidate).map_or("none", |c| c.encoder.element)
     }
 
+    /// Whose work a candidate is.
+    pub(super) fn family_of(&self, candidate: usize) -> Option<Family> {
+        self.candidates.get(candidate).map(|c| c.encoder.family)
+    }
+
     /// Whether the encoder that makes it failed or hangs, `elapsed_ms` after the last look.
     pub(super) fn fault(&mut self, elapsed_ms: u64) -> Option<Fault> {
         let (failed, waiting, frames) = self.outlet.look(|encoding| {
@@ -175,7 +189,7 @@ impl Rung {
         // A pause of the whole machine is not the encoder's.
         self.stalled_ms += elapsed_ms.min(100);
         let candidate = self.candidates.get(self.candidate);
-        let hardware = candidate.is_some_and(|c| c.encoder.family != Family::Software);
+        let hardware = candidate.is_some_and(Candidate::is_hardware);
         let patience_ms = match (hardware, frames) {
             (true, 0) => HARDWARE_STARTS_MS,
             (true, _) => HARDWARE_HANGS_MS,
@@ -187,17 +201,17 @@ impl Rung {
     }
 
     /// Whether an encoder that should come to its end failed or hangs, likewise.
-    pub(super) fn ending_fault(&mut self, elapsed_ms: u64) -> Option<Fault> {
+    pub(super) fn ending_fault(&mut self, elapsed_ms: u64) -> Option<Failed> {
         let Some(failed) = self.outlet.look_at_ending(Encoding::failure) else {
             self.ending_ms = 0;
             return None;
         };
-        if let Some(failed) = failed {
-            return Some(Fault { failed, hangs: false });
+        if failed.is_some() {
+            return failed;
         }
         self.ending_ms += elapsed_ms.min(100);
         let failed = || other(format!("it did not come to its end within {ENDS_MS} ms"));
-        (self.ending_ms >= ENDS_MS).then(|| Fault { failed: failed(), hangs: true })
+        (self.ending_ms >= ENDS_MS).then(failed)
     }
 
     /// Half its frame rate, when it has one to halve.

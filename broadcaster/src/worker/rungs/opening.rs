@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::worker::ipc::{Failed, Lowered};
-use crate::worker::rung::{Encoding, Generation};
+use crate::worker::rung::{Encoding, Generation, Leftover, Leftovers};
 use crate::worker::session::spawn;
 
 /// An encoder that is not open after this long hangs, in milliseconds: drivers load firmware, which
@@ -20,11 +20,13 @@ pub(super) struct Plan {
     pub(super) lowered: Lowered,
 }
 
-/// An encoder on its way. Dropped, its thread gets rid of it whenever it comes.
+/// An encoder on its way. Dropped, its thread gets rid of it whenever it comes, and it counts among
+/// the leftovers until then.
 #[derive(Debug)]
 pub(super) struct Opening {
     pub(super) plan: Plan,
     slot: Arc<Mutex<Slot>>,
+    leftovers: Leftovers,
     waited_ms: u64,
 }
 
@@ -44,14 +46,18 @@ pub(super) enum Look {
 enum Slot {
     Awaited,
     Came(Result<Encoding, Failed>),
-    /// Taken, or not wanted any more.
-    Closed,
+    Taken,
+    /// Not wanted any more.
+    GivenUp {
+        _until_it_comes: Leftover,
+    },
 }
 
 impl Opening {
     /// Opens an encoder.
     pub(super) fn begin(
         plan: Plan,
+        leftovers: Leftovers,
         open: impl FnOnce() -> Result<Encoding, Failed> + Send + 'static,
     ) -> Self {
         let slot = Arc::new(Mutex::new(Slot::Awaited));
@@ -63,14 +69,15 @@ impl Opening {
                 *slot = Slot::Came(came);
                 return;
             }
-            // Nobody holds the lock while it stops, which may take long.
+            // Nobody holds the lock while it stops, which may take long. The slot goes with this
+            // thread.
             drop(slot);
             drop(came);
         });
         if let Err(failed) = begun {
             *lock(&slot) = Slot::Came(Err(failed));
         }
-        Self { plan, slot, waited_ms: 0 }
+        Self { plan, slot, leftovers, waited_ms: 0 }
     }
 
     /// Looks how it goes, `elapsed_ms` after the last time.
@@ -78,7 +85,7 @@ impl Opening {
         match &*lock(&self.slot) {
             Slot::Came(Ok(_)) => return Look::Works,
             Slot::Came(Err(failed)) => return Look::Fails(failed.clone()),
-            Slot::Awaited | Slot::Closed => {}
+            Slot::Awaited | Slot::Taken | Slot::GivenUp { .. } => {}
         }
         // A pause of the whole machine is not the encoder's.
         self.waited_ms += elapsed_ms.min(100);
@@ -87,9 +94,13 @@ impl Opening {
 
     /// The encoder, if it is there.
     pub(super) fn take(&mut self) -> Option<Encoding> {
-        match std::mem::replace(&mut *lock(&self.slot), Slot::Closed) {
+        let mut slot = lock(&self.slot);
+        if !matches!(*slot, Slot::Came(_)) {
+            return None;
+        }
+        match std::mem::replace(&mut *slot, Slot::Taken) {
             Slot::Came(came) => came.ok(),
-            Slot::Awaited | Slot::Closed => None,
+            _ => None,
         }
     }
 }
@@ -97,7 +108,11 @@ impl Opening {
 impl Drop for Opening {
     fn drop(&mut self) {
         if let Some(unused) = self.take() {
-            unused.abandon();
+            return unused.abandon();
+        }
+        let mut slot = lock(&self.slot);
+        if matches!(*slot, Slot::Awaited) {
+            *slot = Slot::GivenUp { _until_it_comes: self.leftovers.add() };
         }
     }
 }

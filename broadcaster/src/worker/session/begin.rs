@@ -178,7 +178,7 @@ impl Session {
         let refused = self.start.encoding_refused.as_deref();
         let proven = choice::usable(&self.start.encoders, refused, VideoEncoder::is_installed)?;
         let loads: Vec<_> = plan.rungs.iter().map(rungs::load).collect();
-        Ok(choice::assign(&proven, &loads, plan.effort))
+        choice::assign_all(&proven, &loads, plan.effort)
     }
 
     fn plan(&mut self, picture: Picture) -> Result<Plan, Failed> {

@@ -21,10 +21,28 @@ pub(super) struct Passthrough {
     pub(super) audio: Option<usize>,
     /// Whether frames are left out of the graph until the next key frame.
     pub(super) skipping: bool,
-    /// Whether they are since nothing is encoded.
+    /// Whether they are since nothing is encoded, or was when the last key frame came.
     pub(super) idle: bool,
     /// Takes stills from key frames where nothing else is decoded.
     pub(super) stills: Option<Running>,
+}
+
+impl Passthrough {
+    /// Whether a frame of the video goes to the graph, which encodes something or not.
+    fn feeds(&mut self, any_on: bool, key: bool) -> bool {
+        self.skipping &= !key;
+        self.idle = !any_on || (self.idle && !key);
+        // Key frames alone give stills while nothing is encoded.
+        self.skipping |= !any_on && !key;
+        !self.skipping
+    }
+
+    /// A frame is left out, and with it what refers to it. Gives how many were dropped by that: while
+    /// idle, nobody wanted it.
+    fn leave_out(&mut self) -> u64 {
+        self.skipping = true;
+        u64::from(!self.idle)
+    }
 }
 
 impl Session {
@@ -60,19 +78,14 @@ impl Session {
             self.cut_source(&placed, emit)?;
             let feed = self.graph.as_ref().and_then(|g| g.video.as_ref());
             if let Some(feed) = feed {
-                let any_on = self.rungs.any_on();
-                self.pass.skipping &= !placed.key;
-                self.pass.idle = !any_on || (self.pass.idle && !placed.key);
+                let feeds = self.pass.feeds(self.rungs.any_on(), placed.key);
                 if self.pass.idle {
                     // Audio is cut by the time of the video, which the graph does not see all of.
                     lock(&self.timeline).see(placed.pts_ns / 1000);
                 }
-                if !any_on && !placed.key {
-                    // Key frames alone give stills while nothing is encoded.
-                    self.pass.skipping = true;
-                } else if self.pass.skipping || !feed.push(placed.buffer()) {
-                    self.pass.skipping = true;
-                    self.pulse.dropped.fetch_add(1, Ordering::Relaxed);
+                if !feeds || !feed.push(placed.buffer()) {
+                    let dropped = self.pass.leave_out();
+                    self.pulse.dropped.fetch_add(dropped, Ordering::Relaxed);
                 }
             }
             let stills = self.pass.stills.as_ref().and_then(|s| s.video.as_ref());
@@ -162,5 +175,29 @@ impl Session {
         self.finish_rendition(i, emit)?;
         self.withdraw(i, note, true, emit);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_that_nobody_wanted_are_not_dropped() {
+        let mut pass = Passthrough::default();
+        // Whether anything is encoded, whether it is a key frame, and whether that goes in.
+        let asleep = [(false, true, true), (false, false, false), (false, false, false)];
+        let wakes = [(true, false, false), (true, false, false)];
+        for (any_on, key, goes_in) in asleep.into_iter().chain(wakes) {
+            assert_eq!(pass.feeds(any_on, key), goes_in, "{any_on} {key}");
+            if !goes_in {
+                assert_eq!(pass.leave_out(), 0, "{any_on} {key}");
+            }
+            assert!(pass.idle, "{any_on} {key}");
+        }
+        assert!(pass.feeds(true, true) && !pass.idle && pass.feeds(true, false));
+        assert_eq!(pass.leave_out(), 1, "there was no room");
+        assert!(!pass.feeds(true, false));
+        assert_eq!(pass.leave_out(), 1, "it refers to that one");
     }
 }

@@ -137,8 +137,6 @@ impl Session {
         generation: u32,
         emit: &mut dyn FnMut(Report) -> bool,
     ) -> Result<(), Failed> {
-        // One that was replaced is not among those that a drain awaits.
-        let awaited = self.rungs.is_current(output, generation);
         if let Some(ended) = self.rungs.handle_ended(output, generation) {
             for coded in ended.early {
                 self.handle_admitted(coded, emit)?;
@@ -148,8 +146,8 @@ impl Session {
                 self.withdraw(output, SWITCHED_OFF.to_owned(), false, emit);
             }
         }
-        if let Some(drain) = self.draining.as_mut().filter(|_| awaited) {
-            drain.outputs_left = drain.outputs_left.saturating_sub(1);
+        if let Some(drain) = &mut self.draining {
+            drain.handle_ended(output, generation);
         }
         Ok(())
     }
@@ -161,7 +159,7 @@ impl Session {
         elapsed_ms: u64,
         emit: &mut dyn FnMut(Report) -> bool,
     ) -> Result<(), Failed> {
-        while let Some((output, failed)) = self.rungs.poll_failure(elapsed_ms) {
+        for (output, failed) in self.rungs.poll_failures(elapsed_ms) {
             let element = self.rungs.element(output).unwrap_or("none");
             // A part that was begun is all there is of its segment.
             self.finish_rendition(output, emit)?;
@@ -198,7 +196,8 @@ impl Session {
         let (ends, follows) = match after {
             After::Next(next) => (false, format!("{next} goes on")),
             After::AsBefore => (false, "it goes on as before".to_owned()),
-            After::Nothing(why) => (true, why.clone()),
+            // At its end a session needs no other, and the others are to come to theirs.
+            After::Nothing(why) => (self.draining.is_none(), why.clone()),
         };
         let note = format!("'{id}': {why}; {follows}");
         let bearable =
