@@ -93,6 +93,7 @@ impl Engine {
         self.let_go_unlisted();
         self.lead = listed.iter().find(|l| l.video).map(|l| l.name.clone());
         self.master = Some(master);
+        self.master_asked_ms = asked_ms;
         self.check_missing_reports(at_ms, asked_ms);
         self.judge_maps_kept(at_ms, asked_ms);
         self.check_media_attributes(at_ms);
@@ -162,7 +163,8 @@ impl Engine {
 
     fn check_bandwidth(&mut self, at_ms: u64) {
         let Some(master) = self.master.clone() else { return };
-        self.exceeded.retain(|uri| master.variants.iter().any(|v| v.uri == *uri));
+        let asked_ms = self.master_asked_ms;
+        self.exceeded.retain(|uri, _| master.variants.iter().any(|v| v.uri == *uri));
         for variant in &master.variants {
             let own = name_in(&master, &variant.uri);
             let Some(rendition) = self.renditions.get(&own) else { continue };
@@ -190,9 +192,9 @@ impl Engine {
             }
             let exceeded = matches!((variant.average_bandwidth, average),
                 (Some(said), Some(average)) if average > said.saturating_add(said / 10));
-            // A segment may have ended while the playlist was on its way: the next one counts.
+            // Segments may have ended since the playlist was asked for: one asked for later counts.
             let again = match exceeded {
-                true => !self.exceeded.insert(variant.uri.clone()),
+                true => *self.exceeded.entry(variant.uri.clone()).or_insert(at_ms) < asked_ms,
                 false => {
                     self.exceeded.remove(&variant.uri);
                     false

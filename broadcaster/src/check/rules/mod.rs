@@ -105,6 +105,8 @@ pub(crate) struct Engine {
     findings: Vec<Finding>,
     noted: BTreeSet<(Rule, String)>,
     master: Option<MasterPlaylist>,
+    /// When that was asked for.
+    master_asked_ms: u64,
     renditions: BTreeMap<String, Rendition>,
     /// The first video rendition, which audio is compared with.
     lead: Option<String>,
@@ -115,8 +117,8 @@ pub(crate) struct Engine {
     maps_kept: BTreeMap<u64, u64>,
     /// What the last multivariant playlist said that the media did not bear out.
     mismatches: Vec<(Rule, String, String)>,
-    /// Variants whose average was above what the last multivariant playlist said.
-    exceeded: BTreeSet<String>,
+    /// Variants whose average is above what the multivariant playlist says, and since when.
+    exceeded: BTreeMap<String, u64>,
     contact: contact::Contact,
 }
 
@@ -172,7 +174,8 @@ impl Engine {
             claims: VecDeque::new(),
             maps_kept: BTreeMap::new(),
             mismatches: Vec::new(),
-            exceeded: BTreeSet::new(),
+            exceeded: BTreeMap::new(),
+            master_asked_ms: 0,
             contact: contact::Contact::default(),
         }
     }
