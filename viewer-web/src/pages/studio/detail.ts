@@ -218,7 +218,7 @@ class Detail {
   }
 
   #drawKeyframes({ keyframeIntervalS }: Ingest): void {
-    if (keyframeIntervalS === null) {
+    if (keyframeIntervalS === null || keyframeIntervalS === 0) {
       this.#keyframes.draw('–');
       return;
     }
