@@ -326,7 +326,7 @@ impl Feed {
             current.record = record;
         }
         // Its codecs may be others now, and media made so follows at once.
-        self.live.publish_master(&self.window);
+        self.list();
         Ok(())
     }
 
@@ -340,7 +340,7 @@ impl Feed {
         let changes = self.window.withdraw(&id);
         self.let_go(&changes);
         self.live.publish(&self.window, &changes.renditions);
-        self.live.publish_master(&self.window);
+        self.list();
     }
 
     /// Lists anew what can be played and what wakes for whoever asks.
@@ -509,7 +509,7 @@ impl Feed {
         let playable = self.window.renditions().filter(|r| r.playable()).count();
         let before = self.current.as_mut().map(|c| std::mem::replace(&mut c.playable, playable));
         if segment_ended || before != Some(playable) {
-            self.live.publish_master(&self.window);
+            self.list();
         }
     }
 
@@ -562,7 +562,7 @@ impl Feed {
         self.load_left(dir, left, &parts);
         let ids: Vec<_> = self.window.renditions().map(|r| r.id().clone()).collect();
         self.live.publish(&self.window, &ids);
-        self.live.publish_master(&self.window);
+        self.list();
     }
 
     /// Renditions that were withdrawn: no others fall behind that far. No record says so.

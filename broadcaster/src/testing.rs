@@ -1,19 +1,26 @@
-//! What unit tests share: media as a worker would make it, certificates.
+//! What unit tests share: a worker's start and the media that it would make, certificates.
 
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use common::rendition::Kind;
+use common::rendition::{Kind, Ladder};
 
 use crate::feed::Timing;
-use crate::worker::ipc::{MadeRendition, Part, Ready};
+use crate::origin::{Info, P2pInfo};
+use crate::worker::ipc::{MadeRendition, Part, Ready, Source, Start};
 
 /// Two parts of a second make a segment.
 pub(crate) const TIMING: Timing = Timing { part_us: 1_000_000, segment_us: 2_000_000 };
 
 /// Renditions by these ids, with an init segment of their own each.
 pub(crate) fn ready(ids: &[&str]) -> Ready {
-    let made = |id: &&str| MadeRendition {
+    let renditions = ids.iter().map(|id| made(id)).collect();
+    Ready { renditions, notes: Vec::new(), wall_clock_us: 1_000 }
+}
+
+/// A rendition by this id.
+pub(crate) fn made(id: &str) -> MadeRendition {
+    MadeRendition {
         id: id.parse().expect("an id"),
         kind: Kind::Video,
         codec: "avc1.64001f".into(),
@@ -25,8 +32,46 @@ pub(crate) fn ready(ids: &[&str]) -> Ready {
         bitrate: 2_000_000,
         encoder: "none".into(),
         init: Bytes::from(format!("init of {id}")),
-    };
-    Ready { renditions: ids.iter().map(made).collect(), notes: Vec::new(), wall_clock_us: 1_000 }
+    }
+}
+
+/// What a worker is told at its start, with parts of half a second and segments of two.
+pub(crate) fn start(source: Source, ladder: Ladder) -> Start {
+    Start {
+        stream: "show".into(),
+        source,
+        ladder,
+        audio: Vec::new(),
+        part_us: 500_000,
+        segment_us: 2_000_000,
+        keyframe_max_us: 2_200_000,
+        orders: Vec::new(),
+        marks: false,
+        trial: None,
+        encoders: Vec::new(),
+        encoding_refused: None,
+    }
+}
+
+/// What is said of a stream without a title that nothing is known of yet.
+pub(crate) fn info() -> Info {
+    Info {
+        stream: "show".into(),
+        title: String::new(),
+        state: "ended",
+        broadcast: 0,
+        session: 0,
+        public_key: String::new(),
+        session_record: None,
+        renditions: Vec::new(),
+        latency_target_ms: 1650,
+        part_ms: 500,
+        segment_ms: 2000,
+        started_at: None,
+        p2p: P2pInfo { policy: "off" },
+        signaling: None,
+        ice_servers: Vec::new(),
+    }
 }
 
 /// A part of [`TIMING`], with bytes that no other place has.

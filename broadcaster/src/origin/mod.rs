@@ -28,7 +28,7 @@ use http::{HeaderMap, Method, StatusCode};
 pub use body::Body;
 pub use info::{Info, InfoRendition, P2pInfo};
 
-use crate::store::live::LiveStream;
+use crate::store::live::{LiveStream, OnCall};
 use asked::Asked;
 use viewers::Viewers;
 
@@ -195,13 +195,13 @@ impl Origin {
             Target::Playlist(_, id) => {
                 served.viewers.seen(peer, headers);
                 let is_there = served.live.rendition(&id).is_some();
-                let wakes = !is_there && served.live.is_on_call(&id);
-                if wakes || is_there {
+                let on_call = served.live.on_call(&id).filter(|_| !is_there);
+                if is_there || on_call.is_some() {
                     served.asked.note(&id);
                 }
                 // Once it is awake nobody need look again. Not by when it was asked for last: it may
                 // have fallen asleep since.
-                if wakes && served.live.is_asleep(&id) {
+                if on_call == Some(OnCall::Asleep) {
                     self.wanted.notify_one();
                 }
                 playlist::media(&served.live, &id, query, headers).await
@@ -261,30 +261,12 @@ impl Served {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::live::OnCall;
 
     #[tokio::test(start_paused = true)]
     async fn the_first_who_asks_for_what_sleeps_wakes_it_and_those_who_wait_with_him_do_not() {
         let (origin, id): (_, RenditionId) = (Origin::default(), "720p".parse().unwrap());
         let live = Arc::new(LiveStream::new("show".parse().unwrap()));
-        let info = Info {
-            stream: "show".into(),
-            title: String::new(),
-            state: "live",
-            broadcast: 1,
-            session: 1,
-            public_key: String::new(),
-            session_record: None,
-            renditions: Vec::new(),
-            latency_target_ms: 1650,
-            part_ms: 500,
-            segment_ms: 2000,
-            started_at: None,
-            p2p: P2pInfo { policy: "off" },
-            signaling: None,
-            ice_servers: Vec::new(),
-        };
-        origin.add(Arc::new(Served::new(live.clone(), info)));
+        origin.add(Arc::new(Served::new(live.clone(), crate::testing::info())));
         let wakes = async |is: OnCall| {
             live.set_on_call([(id.clone(), is)].into());
             let (path, peer) = ("show/720p/media.m3u8", [192, 0, 2, 1].into());

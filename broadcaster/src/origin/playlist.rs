@@ -45,7 +45,7 @@ pub(super) async fn media(
     };
     let rendition = match live.rendition(id) {
         Some(rendition) => rendition,
-        None if live.is_on_call(id) => {
+        None if live.on_call(id).is_some() => {
             let appears = tokio::time::timeout(WAKE_MAX, live.appearance(id));
             let appeared = tokio::select! {
                 biased;

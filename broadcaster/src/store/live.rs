@@ -140,14 +140,9 @@ impl LiveStream {
         self.appeared.send_modify(|n| *n += 1);
     }
 
-    /// Whether that rendition is made as soon as somebody asks for it, or has been asked for.
-    pub fn is_on_call(&self, id: &RenditionId) -> bool {
-        self.on_call.load().contains_key(id)
-    }
-
-    /// Whether that rendition waits to be asked for.
-    pub fn is_asleep(&self, id: &RenditionId) -> bool {
-        self.on_call.load().get(id) == Some(&OnCall::Asleep)
+    /// How that rendition is there for whoever asks, if it is.
+    pub fn on_call(&self, id: &RenditionId) -> Option<OnCall> {
+        self.on_call.load().get(id).copied()
     }
 
     /// That rendition, once it is there; none when it does not come any more.
@@ -157,9 +152,7 @@ impl LiveStream {
             if let Some(rendition) = self.rendition(id) {
                 return Some(rendition);
             }
-            if !self.is_on_call(id) {
-                return None;
-            }
+            self.on_call(id)?;
             appeared.changed().await.ok()?;
         }
     }

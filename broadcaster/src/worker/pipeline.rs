@@ -38,7 +38,7 @@ use super::session::Event;
 
 pub use admission::Admission;
 pub use coded::Coded;
-pub(super) use coded::coded_sink;
+pub(super) use coded::{coded_sink, prompt_sink};
 use parts::Building;
 pub(super) use parts::{bug, link};
 pub use stills::can_make_stills;

@@ -13,6 +13,7 @@ use super::cut::ticks_to_us;
 use super::ipc::{Command, FailCode, Failed, Part, Ready, Report, Source, Start};
 use super::session::{self, EVENTS_MAX, Event};
 use crate::ingest::media::{Config, Frame, Track};
+use crate::testing;
 
 mod hanging;
 mod switch;
@@ -33,20 +34,7 @@ impl Session {
     }
 
     fn begin(source: Source, ladder: Ladder, change: impl FnOnce(&mut Start)) -> Self {
-        let mut start = Start {
-            stream: "test".into(),
-            source,
-            ladder,
-            audio: default_audio(),
-            part_us: 500_000,
-            segment_us: 2_000_000,
-            keyframe_max_us: 2_200_000,
-            orders: Vec::new(),
-            marks: false,
-            trial: None,
-            encoders: Vec::new(),
-            encoding_refused: None,
-        };
+        let mut start = Start { audio: default_audio(), ..testing::start(source, ladder) };
         change(&mut start);
         let (events, receiver) = sync_channel(EVENTS_MAX);
         let (emit, reports) = channel();

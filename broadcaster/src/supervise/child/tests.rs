@@ -11,6 +11,7 @@ use common::rendition::{Ladder, NamedLadder};
 
 use super::*;
 use crate::ingest::media::{Frame, Track};
+use crate::testing;
 use crate::worker::ipc::{Part, Source};
 
 /// A script in the place of the worker, and what it said.
@@ -81,20 +82,7 @@ fn write_script(dir: &tempfile::TempDir, script: &str) -> PathBuf {
 }
 
 fn start() -> Start {
-    Start {
-        stream: "show".into(),
-        source: Source::Push,
-        ladder: Ladder::Named(NamedLadder::Passthrough),
-        audio: Vec::new(),
-        part_us: 500_000,
-        segment_us: 2_000_000,
-        keyframe_max_us: 2_200_000,
-        orders: Vec::new(),
-        marks: false,
-        trial: None,
-        encoders: Vec::new(),
-        encoding_refused: None,
-    }
+    testing::start(Source::Push, Ladder::Named(NamedLadder::Passthrough))
 }
 
 fn encoded(report: &Report) -> Vec<u8> {

@@ -46,25 +46,11 @@ fn hardware(element: &str) -> Option<Family> {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-    use common::rendition::Kind;
-
     use super::*;
+    use crate::testing;
 
     fn made(encoder: &str) -> MadeRendition {
-        MadeRendition {
-            id: "720p".parse().expect("an id"),
-            kind: Kind::Video,
-            codec: "avc1.64001f".into(),
-            width: 1280,
-            height: 720,
-            fps: (30, 1),
-            sample_rate: 0,
-            channels: 0,
-            bitrate: 2_000_000,
-            encoder: encoder.into(),
-            init: Bytes::new(),
-        }
+        MadeRendition { encoder: encoder.into(), ..testing::made("720p") }
     }
 
     fn told(encoders: &[ProvenEncoder]) -> Told {

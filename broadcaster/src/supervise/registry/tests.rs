@@ -278,18 +278,9 @@ async fn a_stream_holds_its_encoders_while_its_source_or_its_worker_is_away() {
     let rig = Rig::new(5, 20);
     rig.add("show", "a").await.unwrap();
     let status = rig.registry.get(&name("show")).unwrap().1.status();
-    let made = |id: &str| crate::worker::ipc::MadeRendition {
-        id: id.parse().unwrap(),
-        kind: common::rendition::Kind::Video,
-        codec: "avc1.64001f".into(),
-        width: 1280,
-        height: 720,
-        fps: (30, 1),
-        sample_rate: 0,
-        channels: 0,
-        bitrate: 2_000_000,
+    let made = |id| crate::worker::ipc::MadeRendition {
         encoder: "nvh264enc".into(),
-        init: Default::default(),
+        ..crate::testing::made(id)
     };
     let gone = |rendition, failed| {
         (rendition, crate::worker::ipc::Withdrawn { rendition, note: String::new(), failed })

@@ -7,18 +7,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::feed::Signer;
 use common::id::Msn;
-use common::rendition::{Kind, Ladder, NamedLadder};
+use common::rendition::{Ladder, NamedLadder};
 use rustix::process::Signal;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::*;
 use crate::ingest::media::Frame;
-use crate::origin::P2pInfo;
 use crate::store::live::{LiveStream, OnCall};
 use crate::store::spool::{Spool, read_numbers};
 use crate::streams::limit::{Seats, StreamLimits};
 use crate::supervise::machine::{DRAIN_MAX_MS, Standing};
+use crate::testing::{info, made, start};
 use crate::worker::ipc::{Failed, Lowered, MadeRendition, Part, Ready, Source};
 
 const POLICY: Policy = Policy {
@@ -49,19 +49,8 @@ impl Worker {
     }
 
     async fn is_ready(&self) {
-        let rendition = MadeRendition {
-            id: "source".parse().unwrap(),
-            kind: Kind::Video,
-            codec: "avc1.64001f".into(),
-            width: 1280,
-            height: 720,
-            fps: (30, 1),
-            sample_rate: 0,
-            channels: 0,
-            bitrate: 2_000_000,
-            encoder: "passthrough".into(),
-            init: Bytes::from_static(b"init"),
-        };
+        let (encoder, init) = ("passthrough".into(), Bytes::from_static(b"init"));
+        let rendition = MadeRendition { encoder, init, ..made("source") };
         self.says(Report::Ready(Ready {
             renditions: vec![rendition],
             notes: vec!["a note".into()],
@@ -184,20 +173,7 @@ impl Rig {
         let spec = Spec {
             name: name.clone(),
             workers: Box::new(Fakes(started)),
-            start: Start {
-                stream: "show".into(),
-                source,
-                ladder: Ladder::Named(NamedLadder::Passthrough),
-                audio: Vec::new(),
-                part_us: 500_000,
-                segment_us: 2_000_000,
-                keyframe_max_us: 2_200_000,
-                orders: Vec::new(),
-                marks: false,
-                trial: None,
-                encoders: Vec::new(),
-                encoding_refused: None,
-            },
+            start: start(source, Ladder::Named(NamedLadder::Passthrough)),
             policy,
             dir: spool.stream_dir(&name),
             trial: watch::Sender::new(None).subscribe(),
@@ -271,26 +247,6 @@ impl Rig {
     async fn ends(self) -> tempfile::TempDir {
         timeout(PATIENCE, self.task).await.expect("the task ends").unwrap();
         self.dir
-    }
-}
-
-fn info() -> Info {
-    Info {
-        stream: "show".into(),
-        title: String::new(),
-        state: "ended",
-        broadcast: 0,
-        session: 0,
-        public_key: String::new(),
-        session_record: None,
-        renditions: Vec::new(),
-        latency_target_ms: 1650,
-        part_ms: 500,
-        segment_ms: 2000,
-        started_at: None,
-        p2p: P2pInfo { policy: "off" },
-        signaling: None,
-        ice_servers: Vec::new(),
     }
 }
 
@@ -628,7 +584,7 @@ async fn a_quality_that_sleeps_is_listed_but_not_as_made_until_it_fails() {
     worker.says(withdrawn(false)).await;
     rig.settle().await;
     let listed = || rig.live.master().is_some();
-    assert!(rig.shown.info().renditions.is_empty() && rig.live.is_on_call(&id) && listed());
+    assert!(rig.shown.info().renditions.is_empty() && rig.live.on_call(&id).is_some() && listed());
     // No segment ends meanwhile.
     rig.live.set_on_call([].into());
     rig.asks.send(Ask::Orders(Vec::new())).await.unwrap();
@@ -640,7 +596,7 @@ async fn a_quality_that_sleeps_is_listed_but_not_as_made_until_it_fails() {
     assert_eq!(rig.shown.info().renditions.len(), 1, "it is back");
     worker.says(withdrawn(true)).await;
     rig.settle().await;
-    assert!(!rig.live.is_on_call(&id) && !listed(), "it will not come back");
+    assert!(rig.live.on_call(&id).is_none() && !listed(), "it will not come back");
     drop((encoder, worker));
 }
 

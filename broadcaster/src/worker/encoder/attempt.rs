@@ -8,7 +8,7 @@ use gst::prelude::*;
 
 use super::super::h264::{is_idr, parse_avcc};
 use super::super::ipc::Failed;
-use super::super::pipeline::other;
+use super::super::pipeline::{other, prompt_sink};
 use super::super::session::init_gstreamer;
 use super::super::source_test::video_caps;
 use super::super::trial::{at, pictures};
@@ -335,13 +335,7 @@ fn sink(out: SyncSender<Out>) -> gst_app::AppSink {
             let _ = ended.send(Out::End);
         })
         .build();
-    gst_app::AppSink::builder()
-        .caps(&caps)
-        .sync(false)
-        .async_(false)
-        .enable_last_sample(false)
-        .callbacks(callbacks)
-        .build()
+    prompt_sink(callbacks).caps(&caps).build()
 }
 
 fn unit_of(sample: &gst::Sample) -> Option<Out> {

@@ -54,14 +54,18 @@ pub(in crate::worker) fn coded_sink(
             let _ = ended.send(Event::OutputEnded { output, generation });
         })
         .build();
+    prompt_sink(callbacks).name(format!("out-{output}")).caps(caps).build()
+}
+
+/// A sink that hands over what comes when it comes, and keeps nothing.
+pub(in crate::worker) fn prompt_sink<'a>(
+    callbacks: gst_app::AppSinkCallbacks,
+) -> gst_app::app_sink::AppSinkBuilder<'a> {
     gst_app::AppSink::builder()
-        .name(format!("out-{output}"))
-        .caps(caps)
         .sync(false)
         .async_(false)
         .enable_last_sample(false)
         .callbacks(callbacks)
-        .build()
 }
 
 /// Takes a coded frame out of what an encoder gave.

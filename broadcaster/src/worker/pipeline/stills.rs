@@ -7,7 +7,7 @@ use bytes::Bytes;
 use gst::prelude::*;
 
 use super::parts::{Building, bug, link};
-use super::{LEFT_OUT, other};
+use super::{LEFT_OUT, other, prompt_sink};
 use crate::worker::ipc::Failed;
 use crate::worker::session::Event;
 
@@ -53,12 +53,7 @@ impl Building {
                 Ok(gst::FlowSuccess::Ok)
             })
             .build();
-        let sink = gst_app::AppSink::builder()
-            .sync(false)
-            .async_(false)
-            .enable_last_sample(false)
-            .callbacks(callbacks)
-            .build();
+        let sink = prompt_sink(callbacks).build();
         self.pipeline.add(&sink).map_err(bug)?;
         let pad = queue.static_pad("sink").ok_or_else(|| other("no sink pad".to_owned()))?;
         pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {

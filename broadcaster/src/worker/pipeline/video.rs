@@ -7,7 +7,7 @@ use bytes::Bytes;
 use gst::prelude::*;
 
 use super::parts::{Building, bug, link};
-use super::{Feed, Graph, LEFT_OUT, VideoFeed, can_make_stills, other};
+use super::{Feed, Graph, LEFT_OUT, VideoFeed, can_make_stills, other, prompt_sink};
 use crate::worker::cut::Thinner;
 use crate::worker::ipc::Failed;
 use crate::worker::ladder::{Picture, PlannedRung};
@@ -134,13 +134,7 @@ impl Building {
             })
             .eos(move |_| ended.finish())
             .build();
-        let sink = gst_app::AppSink::builder()
-            .name(format!("outlet-{output}"))
-            .sync(false)
-            .async_(false)
-            .enable_last_sample(false)
-            .callbacks(callbacks)
-            .build();
+        let sink = prompt_sink(callbacks).name(format!("outlet-{output}")).build();
         self.pipeline.add(&sink).map_err(bug)?;
         link(&[&level.tee, sink.upcast_ref()])?;
         self.outlets.push((output, outlet));

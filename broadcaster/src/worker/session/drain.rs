@@ -93,24 +93,12 @@ mod tests {
     use common::rendition::Ladder;
 
     use super::*;
-    use crate::worker::ipc::{Command, Source, Start};
+    use crate::testing;
+    use crate::worker::ipc::{Command, Source};
     use crate::worker::session::{EVENTS_MAX, Event};
 
     fn session() -> Session {
-        let start = Start {
-            stream: "test".into(),
-            source: Source::Push,
-            ladder: Ladder::Rungs(Vec::new()),
-            audio: Vec::new(),
-            part_us: 500_000,
-            segment_us: 2_000_000,
-            keyframe_max_us: 2_200_000,
-            orders: Vec::new(),
-            marks: false,
-            trial: None,
-            encoders: Vec::new(),
-            encoding_refused: None,
-        };
+        let start = testing::start(Source::Push, Ladder::Rungs(Vec::new()));
         // Nobody receives what its threads would send; it starts none.
         Session::new(start, sync_channel(EVENTS_MAX).0)
     }
