@@ -1,5 +1,7 @@
 //! Asking the server: one request, and what came of it.
 
+use std::error::Error;
+use std::io::ErrorKind::{BrokenPipe, ConnectionReset};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -16,7 +18,10 @@ pub(crate) const ORIGIN: &str = "https://check-hls.invalid";
 /// The client and the clock that all times refer to.
 #[derive(Debug, Clone)]
 pub(crate) struct Fetcher {
+    /// Keeps its connections.
     plain: reqwest::Client,
+    /// Makes one for each request.
+    fresh: reqwest::Client,
     began: Instant,
 }
 
@@ -98,12 +103,14 @@ impl Fetcher {
     pub(crate) fn new() -> Result<Self, reqwest::Error> {
         // Somebody else in this process may have chosen one already, which is as good.
         let _already = rustls::crypto::ring::default_provider().install_default();
-        let plain = reqwest::Client::builder()
-            .no_gzip()
-            .user_agent(concat!("shoal-check-hls/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(Duration::from_secs(5))
-            .build()?;
-        Ok(Self { plain, began: Instant::now() })
+        let client = || {
+            reqwest::Client::builder()
+                .no_gzip()
+                .user_agent(concat!("shoal-check-hls/", env!("CARGO_PKG_VERSION")))
+                .connect_timeout(Duration::from_secs(5))
+        };
+        let (plain, fresh) = (client().build()?, client().pool_max_idle_per_host(0).build()?);
+        Ok(Self { plain, fresh, began: Instant::now() })
     }
 
     /// Milliseconds since the check began.
@@ -120,11 +127,13 @@ impl Fetcher {
     }
 
     async fn receive(&self, ask: Ask, sent_ms: u64) -> Outcome {
-        let mut request = self.plain.get(&ask.url).header(header::ORIGIN, ORIGIN);
-        for (name, value) in ask.headers {
-            request = request.header(name, value);
+        let mut sent = send(&self.plain, &ask).await;
+        // A server may close a connection that is idle just as the next request is under way on it,
+        // and whoever asks then asks again (RFC 9112 9.3.1). On one of its own there is no such excuse.
+        if sent.as_ref().is_err_and(is_unanswered) {
+            sent = send(&self.fresh, &ask).await;
         }
-        let mut response = match request.send().await {
+        let mut response = match sent {
             Ok(response) => response,
             Err(error) if error.is_connect() => return Outcome::Refused,
             Err(error) => return Outcome::Broken(cause(&error)),
@@ -148,9 +157,29 @@ impl Fetcher {
     }
 }
 
+async fn send(client: &reqwest::Client, ask: &Ask) -> Result<reqwest::Response, reqwest::Error> {
+    let mut request = client.get(&ask.url).header(header::ORIGIN, ORIGIN);
+    for (name, value) in &ask.headers {
+        request = request.header(name, value);
+    }
+    request.send().await
+}
+
+/// Whether the connection ended before anything of the answer came.
+fn is_unanswered(error: &reqwest::Error) -> bool {
+    let mut sources = std::iter::successors(error.source(), |&source| source.source());
+    !error.is_connect()
+        && sources.any(|source| {
+            let closed = source.downcast_ref::<hyper::Error>();
+            let reset = source.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+            closed.is_some_and(hyper::Error::is_incomplete_message)
+                || reset.is_some_and(|k| matches!(k, ConnectionReset | BrokenPipe))
+        })
+}
+
 /// The innermost cause, which says what happened rather than to which URL.
 fn cause(error: &reqwest::Error) -> String {
-    let mut inner: &dyn std::error::Error = error;
+    let mut inner: &dyn Error = error;
     while let Some(source) = inner.source() {
         inner = source;
     }
@@ -186,4 +215,61 @@ fn date(headers: &HeaderMap) -> Option<i64> {
     let text = text.strip_suffix("GMT")?;
     let date = time::OffsetDateTime::parse(&format!("{text}+0000"), &Rfc2822).ok()?;
     Some(date.unix_timestamp())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    /// A server whose connections answer as many requests as this and close when the next comes.
+    async fn server(answers: [usize; 2]) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}/", listener.local_addr().expect("its address"));
+        tokio::spawn(async move {
+            for answers in answers {
+                let (mut socket, _) = listener.accept().await.expect("a client");
+                for _ in 0..answers {
+                    hear(&mut socket).await;
+                    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+                    socket.write_all(answer).await.expect("it listens");
+                }
+                hear(&mut socket).await;
+            }
+        });
+        url
+    }
+
+    /// Reads a request's head.
+    async fn hear(socket: &mut TcpStream) {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            match socket.read_u8().await {
+                Ok(byte) => head.push(byte),
+                Err(_) => return,
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_that_meets_a_closing_connection_is_made_again_on_one_of_its_own() {
+        let url = server([1, 1]).await;
+        let fetcher = Fetcher::new().expect("a client");
+        for nth in 0..2 {
+            let Outcome::Answered(answer) = fetcher.get(Ask::new(&url)).await else {
+                panic!("request {nth}");
+            };
+            assert_eq!(answer.text(), "ok");
+        }
+    }
+
+    #[tokio::test]
+    async fn one_that_is_never_answered_is_reported() {
+        let url = server([0, 0]).await;
+        let fetcher = Fetcher::new().expect("a client");
+        let Outcome::Broken(why) = fetcher.get(Ask::new(&url)).await else { panic!("it was not") };
+        assert_eq!(why, "connection closed before message completed");
+    }
 }
