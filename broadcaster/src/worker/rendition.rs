@@ -15,6 +15,8 @@ use super::{aac, h264};
 pub struct Rendition {
     /// What it is; the codec and init segment are known with its first frame.
     pub made: MadeRendition,
+    /// Whether it is listed: from its first part on until it is withdrawn.
+    pub listed: bool,
     timescale: u32,
     part_us: u32,
     cutter: PartCutter,
@@ -64,6 +66,7 @@ impl Rendition {
             Kind::Audio => 1024,
         };
         Self {
+            listed: false,
             timescale,
             part_us,
             cutter: PartCutter::new(part_us, timescale, frame),

@@ -47,10 +47,15 @@ pub(crate) enum Fault {
     NotLarge,
     /// It fails after as many frames as [`DIES_AFTER`] says.
     Dies,
+    /// It fails as many frames after that as [`LATER`] says.
+    DiesLater,
 }
 
 /// Frames that a [`Fault::Dies`] makes before it fails.
 pub(crate) static DIES_AFTER: AtomicU32 = AtomicU32::new(45);
+
+/// Frames from the failure of a [`Fault::Dies`] to that of a [`Fault::DiesLater`].
+pub(crate) const LATER: u32 = 9;
 
 /// Frames that a [`Fault::Hangs`] makes before it hangs.
 pub(crate) static HANGS_AFTER: AtomicU32 = AtomicU32::new(0);
@@ -62,7 +67,7 @@ pub(crate) static ONLY_LINES: AtomicU32 = AtomicU32::new(0);
 static OPEN: AtomicU32 = AtomicU32::new(0);
 
 /// Every fault with its name for [`register_all`].
-pub(crate) const FAULTS: [(&str, Fault); 16] = [
+pub(crate) const FAULTS: [(&str, Fault); 17] = [
     ("none", Fault::None),
     ("open", Fault::Open),
     ("open-hangs", Fault::OpenHangs),
@@ -79,6 +84,7 @@ pub(crate) const FAULTS: [(&str, Fault); 16] = [
     ("two-sessions", Fault::TwoSessions),
     ("not-large", Fault::NotLarge),
     ("dies", Fault::Dies),
+    ("dies-later", Fault::DiesLater),
 ];
 
 /// Registers fakes as a text such as `nvh264enc=hangs,vah264enc=none` says. `dies@150` and
@@ -118,6 +124,7 @@ pub(crate) fn register(element: &str, fault: Fault) {
         Fault::TwoSessions => two_sessions::Object::static_type(),
         Fault::NotLarge => not_large::Object::static_type(),
         Fault::Dies => dies::Object::static_type(),
+        Fault::DiesLater => dies_later::Object::static_type(),
     };
     gst::Element::register(None, element, gst::Rank::NONE, kind).expect("registered");
 }
@@ -200,6 +207,7 @@ fake!(double, "ShoalFakeDouble", Fault::Double);
 fake!(two_sessions, "ShoalFakeTwoSessions", Fault::TwoSessions);
 fake!(not_large, "ShoalFakeNotLarge", Fault::NotLarge);
 fake!(dies, "ShoalFakeDies", Fault::Dies);
+fake!(dies_later, "ShoalFakeDiesLater", Fault::DiesLater);
 
 /// In kbit/s, as most hardware has it. All other properties are missing, as they may be.
 fn properties() -> Vec<glib::ParamSpec> {
@@ -303,19 +311,15 @@ fn spoil(
         Some(gst::PadProbeData::Buffer(_)) => {
             let n = count.fetch_add(1, Ordering::SeqCst);
             let only = ONLY_LINES.load(Ordering::SeqCst);
-            let shows = |after: &AtomicU32| {
-                goes_in && n >= after.load(Ordering::SeqCst) && (only == 0 || lines(pad) == only)
-            };
+            let shows = |after: u32| goes_in && n >= after && (only == 0 || lines(pad) == only);
+            let dies = DIES_AFTER.load(Ordering::SeqCst);
             match fault {
-                Fault::Hangs if shows(&HANGS_AFTER) => sleep_for_ever(),
+                Fault::Hangs if shows(HANGS_AFTER.load(Ordering::SeqCst)) => sleep_for_ever(),
                 Fault::Crashes if goes_in => std::process::abort(),
                 Fault::Slow if goes_in => std::thread::sleep(Duration::from_millis(250)),
                 Fault::LateIdr if !goes_in && n == 0 => return gst::PadProbeReturn::Handled,
-                Fault::Dies if shows(&DIES_AFTER) => {
-                    gst::element_error!(element, gst::StreamError::Encode, ["the device is gone"]);
-                    info.flow_res = Err(gst::FlowError::Error);
-                    return gst::PadProbeReturn::Handled;
-                }
+                Fault::Dies if shows(dies) => return fail(&element, info),
+                Fault::DiesLater if shows(dies + LATER) => return fail(&element, info),
                 _ => {}
             }
         }
@@ -336,6 +340,12 @@ fn spoil(
         _ => {}
     }
     gst::PadProbeReturn::Ok
+}
+
+fn fail(element: &gst::Element, info: &mut gst::PadProbeInfo<'_>) -> gst::PadProbeReturn {
+    gst::element_error!(element, gst::StreamError::Encode, ["the device is gone"]);
+    info.flow_res = Err(gst::FlowError::Error);
+    gst::PadProbeReturn::Handled
 }
 
 /// Lines of the pictures that pass a pad.

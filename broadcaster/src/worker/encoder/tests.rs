@@ -1,4 +1,3 @@
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::attempt::{self, Demands};
@@ -59,7 +58,6 @@ fn what_is_not_installed_names_its_package() {
 #[test]
 fn one_that_fails_on_the_way_says_what_failed() {
     fakes::register("vaapih264enc", Fault::Dies);
-    fakes::DIES_AFTER.store(20, Ordering::SeqCst);
     let demands = Demands {
         sizes: vec![(320, 180, 400)],
         frames: 60,

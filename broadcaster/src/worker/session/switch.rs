@@ -191,8 +191,10 @@ impl Session {
         let Some(id) = self.renditions.get(output).map(|r| r.made.id.clone()) else {
             return Err(Failed { code, message: why.to_owned() });
         };
-        let others = (0..self.renditions.len())
-            .any(|i| i != output && self.is_made(i) && self.renditions[i].made.kind == Kind::Video);
+        let others = || {
+            let video = |i: &usize| self.renditions[*i].made.kind == Kind::Video;
+            (0..self.renditions.len()).filter(video).filter(|i| *i != output && self.is_made(*i))
+        };
         let (ends, follows) = match after {
             After::Next(next) => (false, format!("{next} goes on")),
             After::AsBefore => (false, "it goes on as before".to_owned()),
@@ -200,13 +202,16 @@ impl Session {
             After::Nothing(why) => (self.draining.is_none(), why.clone()),
         };
         let note = format!("'{id}': {why}; {follows}");
-        let bearable =
-            others || self.rungs.opens_another(output) || self.rungs.is_ordered_off(output);
+        let bearable = others().next().is_some()
+            || self.rungs.opens_another(output)
+            || self.rungs.is_ordered_off(output);
         if ends && !(self.ready_sent && bearable) {
             return Err(Failed { code, message: note });
         }
         tracing::warn!(rendition = %id, "{note}");
-        match (self.ready_sent, ends || (was_made && others)) {
+        // One that is about to begin again is not listed before its first part.
+        let listed = others().any(|i| self.renditions[i].listed);
+        match (self.ready_sent, ends || (was_made && listed)) {
             (true, true) => self.withdraw(output, note, true, emit),
             // Withdrawn it would leave nothing to list until the next encoder is there.
             (true, false) => self.report(Report::Noted(note), emit),
@@ -258,7 +263,7 @@ impl Session {
             self.report(Report::Changed(Changed { segment, renditions }), emit);
         }
         for part in held {
-            self.report(Report::Part(part), emit);
+            self.report_part(part, emit);
         }
     }
 
@@ -302,9 +307,16 @@ impl Session {
                 None => Some(part),
             };
             if let Some(part) = passes {
-                self.report(Report::Part(part), emit);
+                self.report_part(part, emit);
             }
         }
+    }
+
+    fn report_part(&mut self, part: Part, emit: &mut dyn FnMut(Report) -> bool) {
+        if let Some(rendition) = self.renditions.get_mut(usize::from(part.rendition)) {
+            rendition.listed = true;
+        }
+        self.report(Report::Part(part), emit);
     }
 
     /// Sends what a rendition has begun as the last part of its segment.
@@ -326,6 +338,9 @@ impl Session {
         failed: bool,
         emit: &mut dyn FnMut(Report) -> bool,
     ) {
+        if let Some(rendition) = self.renditions.get_mut(i) {
+            rendition.listed = false;
+        }
         self.report(Report::Withdrawn(Withdrawn { rendition: i as u8, note, failed }), emit);
     }
 

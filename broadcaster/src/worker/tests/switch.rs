@@ -1,7 +1,9 @@
 //! Renditions that are switched off, on, or over to another encoder while the session goes on.
 
 use super::*;
-use crate::worker::ipc::{Lowered, Order};
+use crate::worker::encoder::choice::ProvenEncoder;
+use crate::worker::encoder::fakes::{self, Fault};
+use crate::worker::ipc::{Lowered, Order, Withdrawn};
 
 fn order(id: &str, on: bool, lowered: Lowered) -> Order {
     Order { rendition: id.parse().expect("an id"), on, lowered }
@@ -141,4 +143,37 @@ fn audio_goes_on_between_key_frames_while_no_video_is_made() {
     let segments: Vec<u32> = outcome.parts[&1].iter().map(|p| p.segment).collect();
     assert!(segments.windows(2).all(|w| w[1] - w[0] <= 1), "nothing is missing: {segments:?}");
     assert_eq!(segments.iter().filter(|segment| **segment == 1).count(), 4);
+}
+
+#[test]
+fn one_picture_stays_listed_when_encoders_fail_one_after_the_other() {
+    fakes::register("nvh264enc", Fault::DiesLater);
+    fakes::register("vaapih264enc", Fault::Dies);
+    let fake =
+        |element| ProvenEncoder { sessions_max: Some(1), ..ProvenEncoder::unlimited(element) };
+    let mut session = Session::begin(test_source((30, 1)), rungs(&["360p", "240p"]), |start| {
+        let x264 = ProvenEncoder::unlimited("x264enc");
+        start.encoders = vec![fake("nvh264enc"), fake("vaapih264enc"), x264];
+    });
+    session.until(|r| matches!(r, Report::Changed(_)));
+    session.until_segment(2);
+    session.command(Command::Drain);
+    session.until(|r| matches!(r, Report::Drained));
+    let reports = std::mem::take(&mut session.seen);
+    for element in ["vaapih264enc", "nvh264enc"] {
+        let why = format!("{element} failed");
+        position(&reports, |r| match r {
+            Report::Withdrawn(Withdrawn { note, .. }) | Report::Noted(note) => note.contains(&why),
+            _ => false,
+        });
+    }
+    let mut listed = BTreeSet::from([0, 1]);
+    for report in &reports {
+        match report {
+            Report::Withdrawn(withdrawn) => listed.remove(&withdrawn.rendition),
+            Report::Part(part) if part.rendition < 2 => listed.insert(part.rendition),
+            _ => continue,
+        };
+        assert!(!listed.is_empty(), "{report:?}");
+    }
 }
