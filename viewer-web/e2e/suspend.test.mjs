@@ -24,6 +24,8 @@ const LADDER = ['480p', '360p', '240p'];
 const FPS = 30;
 /** A quality that was resumed must be there again after this long. */
 const BACK_MAX_MS = 15_000;
+/** With nothing to show, what is there again is found within this long. */
+const FOUND_MAX_MS = 5_000;
 
 describe('a quality that is paused', () => {
   /** @type {Broadcaster} */
@@ -110,6 +112,22 @@ describe('a quality that is paused', () => {
         await shows(page, (now) => now === '240p');
       });
       await change('240p', { encode: 'always' });
+    }));
+
+  test('is gone back to when all of them were gone for a while', () =>
+    watch('/watch/show?quality=360p', async (page) => {
+      const playlists = /\/live\/show\/\d+p\/media\.m3u8/;
+      await page.route(playlists, (route) => route.fulfill({ status: 404 }));
+      await eventually('nothing is left to play', 15_000, async () => {
+        return (await stats(page)).bufferS < 0.1;
+      });
+      await sleep(3_000);
+      await page.unroute(playlists);
+      await frames(page);
+      await eventually('pictures again', FOUND_MAX_MS, async () => {
+        return (await frames(page)).frames.length > 0;
+      });
+      await shows(page, (now) => now === '360p');
     }));
 
   /** @param {string} id @param {object} body */

@@ -51,6 +51,8 @@ export class HlsSource implements Source {
   #wanted: number | null = null;
   /** Since when the level that is being loaded is gone; null while it is there. */
   #goneSinceMs: number | null = null;
+  /** The level whose playlist was not found, so that hls.js has stopped asking for it. */
+  #dropped: Level | null = null;
   /** Whether what was loaded is in the buffer: until then a change of level would lose it. */
   #settled = true;
   /** The segment that is known to be there in another level, to go on with from a level that is gone. */
@@ -153,6 +155,9 @@ export class HlsSource implements Source {
         events.onSession(session);
       }
     });
+    hls.on(Events.LEVEL_SWITCHING, () => {
+      this.#dropped = null;
+    });
     hls.on(Events.LEVEL_SWITCHED, (_event, { level }) => {
       this.#playing = level;
       this.#reportQuality(events);
@@ -202,6 +207,7 @@ export class HlsSource implements Source {
     if (!level) return false;
     this.#offer.handleGone(idOf(level), performance.now());
     if (this.#offer.insteadOf(idOf(level)) === null) return false;
+    this.#dropped = level;
     // Not at once: hls.js is still busy with the answer.
     queueMicrotask(() => {
       if (!this.#stop.signal.aborted) this.#handleOffer();
@@ -243,7 +249,13 @@ export class HlsSource implements Source {
     const gone = hls.levels[hls.loadLevel];
     if (!gone || !this.#offer.isPaused(idOf(gone))) {
       this.#goneSinceMs = null;
-      return false;
+      if (!gone || gone !== this.#dropped) return false;
+      // It is back, and nothing else was there in the meantime. hls.js takes its last request, whose
+      // answer it never got, for one under way until everything is stopped.
+      this.#dropped = null;
+      this.#hls.stopLoad();
+      this.load();
+      return true;
     }
     this.#goneSinceMs ??= nowMs;
     const target = this.#levelOf(this.#offer.insteadOf(idOf(gone)));

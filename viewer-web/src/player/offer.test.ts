@@ -42,6 +42,16 @@ describe('a paused quality', () => {
     expect(offer.pollTimeout()).toBe(Infinity);
   });
 
+  it('is looked for more often while there is no other', () => {
+    for (const id of ALL) offer.handleGone(id, 0);
+    expect(offer.pollTimeout()).toBe(1_000);
+    offer.handleLook(1_000);
+    expect(offer.pollTimeout()).toBe(2_000);
+    offer.handleMaster(['360p']);
+    offer.handleLook(2_000);
+    expect(offer.pollTimeout()).toBeGreaterThan(4_000);
+  });
+
   it('is back once the multivariant playlist lists it again', () => {
     offer.handleGone('720p', 0);
     offer.handleMaster(without('720p'));

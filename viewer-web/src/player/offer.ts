@@ -12,6 +12,8 @@ export interface Offered {
 
 /** First pause between two looks at the multivariant playlist while something is missing. */
 const LOOK_MS = 3_000;
+/** The same while nothing is left to show. */
+const LOOK_BARE_MS = 1_000;
 /** The longest one. */
 const LOOK_MAX_MS = 10_000;
 /** A quality that was asked for stays made at least this long: the broadcaster waits for 10 s. */
@@ -59,7 +61,7 @@ export class Offer {
     this.#paused.add(id);
     this.#answeredMs.delete(id);
     this.#lookPauseMs = LOOK_MS;
-    this.#lookAtMs = nowMs + LOOK_MS;
+    this.#lookAtMs = nowMs + (this.#isBare ? LOOK_BARE_MS : LOOK_MS);
   }
 
   /** A playlist is there: whoever moves to it now does not wait. */
@@ -92,7 +94,7 @@ export class Offer {
 
   /** The multivariant playlist is about to be read. */
   handleLook(nowMs: number): void {
-    this.#lookAtMs = nowMs + this.#lookPauseMs;
+    this.#lookAtMs = nowMs + (this.#isBare ? LOOK_BARE_MS : this.#lookPauseMs);
     this.#lookPauseMs = Math.min(this.#lookPauseMs * 1.3, LOOK_MAX_MS);
   }
 
@@ -154,6 +156,10 @@ export class Offer {
     const higher = others.filter((quality) => quality.height > height);
     const inOrder = [...lower, ...higher];
     return (inOrder.find((quality) => this.isMade(quality.id)) ?? inOrder[0])?.id ?? null;
+  }
+
+  get #isBare(): boolean {
+    return this.#listed.every(({ id }) => this.#paused.has(id));
   }
 
   /** Also of one that the playlist did not list: ids say their height. Null: it means nothing. */

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { playbackRate, RATE_MAX, RATE_MIN, shouldJump, shouldSkipHole } from './rate';
+import { playbackRate, RATE_MAX, RATE_MIN, shouldJump } from './rate';
 
 const calm = { targetS: 1.65, bufferS: 1.2, refilling: false };
 
@@ -56,22 +56,5 @@ describe('shouldJump', () => {
     expect(shouldJump({ ...starting, livePositionS: 10.7 })).toBe(true);
     expect(shouldJump({ ...starting, livePositionS: 10.2 })).toBe(false);
     expect(shouldJump({ ...starting, livePositionS: 10.7, bufferS: 1.2 })).toBe(false);
-  });
-});
-
-describe('shouldSkipHole', () => {
-  const stuck = { bufferS: 0.02, livePositionS: 22.1, nextStartS: 22 };
-
-  it('jumps where the playhead would be by now had nothing been missing', () => {
-    expect(shouldSkipHole(stuck)).toBe(true);
-    expect(shouldSkipHole({ ...stuck, livePositionS: 21.9 })).toBe(false);
-  });
-
-  it('plays what there is before the hole', () => {
-    expect(shouldSkipHole({ ...stuck, bufferS: 0.4 })).toBe(false);
-  });
-
-  it('jumps nowhere without media behind it', () => {
-    expect(shouldSkipHole({ ...stuck, nextStartS: null })).toBe(false);
   });
 });

@@ -67,20 +67,3 @@ export function shouldJump({ playheadS, livePositionS, bufferS, starting }: Jump
   if (behind > JUMP_S) return true;
   return starting && behind > JUMP_STARTING_S && bufferS - behind >= JUMP_LEAVES_S;
 }
-
-/** This close to where media is missing, the picture stands still, in seconds. */
-const HOLE_EDGE_S = 0.1;
-
-/**
- * Whether media that is missing ahead should be jumped over: as soon as a viewer who follows the live
- * edge is due behind it. Waiting for the distance that calls for a jump would only lengthen the pause.
- */
-export function shouldSkipHole(input: {
-  bufferS: number;
-  livePositionS: number;
-  /** Where media goes on behind the hole; null when there is none. */
-  nextStartS: number | null;
-}): boolean {
-  const { bufferS, livePositionS, nextStartS } = input;
-  return nextStartS !== null && bufferS < HOLE_EDGE_S && livePositionS >= nextStartS;
-}

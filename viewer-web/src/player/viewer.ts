@@ -11,7 +11,8 @@ import type { StreamInfo } from './info';
 import { LossMeter, PlayedMeter, RoundTripMeter, StallMeter } from './meters';
 import { canPlayNatively, NativeSource } from './native-source';
 import { Playback, type Command, type Phase } from './playback';
-import { isRefilled, playbackRate, shouldJump, shouldSkipHole } from './rate';
+import { Hole } from './hole';
+import { isRefilled, playbackRate, shouldJump } from './rate';
 import type { Quality, Source, SourceEvents } from './source';
 import { allQualities, isOutdated, videoIds } from './qualities';
 import { History, NO_PEERS, type ViewerStats } from './stats';
@@ -50,6 +51,8 @@ class LiveViewer implements Viewer {
   readonly #loss = new LossMeter();
   readonly #stop = new AbortController();
   readonly #timer: ReturnType<typeof setInterval>;
+  readonly #hole = new Hole();
+  #holeTimer: ReturnType<typeof setTimeout> | undefined;
   #source: Source | null = null;
   #info: StreamInfo | null = null;
   #pinned: string | null;
@@ -196,6 +199,7 @@ class LiveViewer implements Viewer {
 
   destroy(): void {
     clearInterval(this.#timer);
+    clearTimeout(this.#holeTimer);
     this.#stop.abort();
     this.#emitter.clear();
     this.#source?.destroy();
@@ -251,6 +255,7 @@ class LiveViewer implements Viewer {
     this.#sessionOnOpen = null;
     this.#sessionChanged = false;
     this.#played.handleReset();
+    this.#hole.handleSeek();
     const events = this.#sourceEvents();
     const url = this.#options.src;
     if (canUseHls()) {
@@ -340,6 +345,7 @@ class LiveViewer implements Viewer {
     on(video, 'waiting', () => this.#handleStill());
     on(video, 'seeking', () => {
       this.#soughtAtMs = performance.now();
+      this.#hole.handleSeek();
     });
     on(video, 'ended', () => {
       this.#playback.handleVideoEnded();
@@ -449,6 +455,7 @@ class LiveViewer implements Viewer {
     this.#watchProgress();
     if (slept) this.#playback.handleWake(now);
     if (now >= this.#playback.pollTimeout()) this.#playback.handleTimeout(now);
+    this.#passHoles();
     this.#steer(now);
     if (this.#ticks % 2 === 0) this.#sample(now);
     if (this.#ticks % 4 === 0) this.#emitter.emit('stats', this.stats());
@@ -467,6 +474,23 @@ class LiveViewer implements Viewer {
       }
     }
     this.#position = position;
+  }
+
+  /** Goes over media that is missing. */
+  #passHoles(): void {
+    const { video } = this;
+    clearTimeout(this.#holeTimer);
+    if (video.paused || video.seeking) return;
+    const livePositionS = this.#following ? (this.#source?.livePositionS ?? null) : null;
+    const buffered = this.#buffered();
+    const seekS = this.#hole.poll({ playheadS: video.currentTime, buffered, livePositionS });
+    if (seekS !== null) {
+      video.currentTime = seekS;
+      return;
+    }
+    // A tick late would be pictures lost.
+    const inMs = ((this.#hole.aheadS ?? Infinity) * 1000) / (video.playbackRate || 1);
+    if (inMs < TICK_MS) this.#holeTimer = setTimeout(() => this.#passHoles(), inMs);
   }
 
   /** Keeps the distance to the live edge. */
@@ -493,11 +517,6 @@ class LiveViewer implements Viewer {
       if (shouldJump({ playheadS, livePositionS: live, bufferS, starting })) {
         this.#startingUntilMs = 0;
         this.#seekLive(0);
-        return;
-      }
-      const nextStartS = this.#nextStartS();
-      if (nextStartS !== null && shouldSkipHole({ bufferS, livePositionS: live, nextStartS })) {
-        video.currentTime = nextStartS;
         return;
       }
     }
@@ -580,23 +599,17 @@ class LiveViewer implements Viewer {
     return round((Date.now() + this.#description.clock.offsetMs - shownMs) / 1000, 3);
   }
 
-  /** Where media goes on behind the first hole ahead; null when there is no hole, or nothing behind it. */
-  #nextStartS(): number | null {
-    const { buffered, currentTime } = this.video;
-    for (let i = 0; i < buffered.length; i += 1) {
-      if (buffered.start(i) > currentTime + 0.1) return buffered.start(i);
-    }
-    return null;
+  #bufferS(): number {
+    const { currentTime } = this.video;
+    const here = this.#buffered().find(
+      ([startS, endS]) => currentTime >= startS - 0.1 && currentTime <= endS,
+    );
+    return here ? here[1] - currentTime : 0;
   }
 
-  #bufferS(): number {
-    const { buffered, currentTime } = this.video;
-    for (let i = 0; i < buffered.length; i += 1) {
-      if (currentTime >= buffered.start(i) - 0.1 && currentTime <= buffered.end(i)) {
-        return buffered.end(i) - currentTime;
-      }
-    }
-    return 0;
+  #buffered(): [number, number][] {
+    const { buffered } = this.video;
+    return Array.from({ length: buffered.length }, (_, i) => [buffered.start(i), buffered.end(i)]);
   }
 }
 
