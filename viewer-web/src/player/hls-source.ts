@@ -201,12 +201,12 @@ export class HlsSource implements Source {
     if (!this.#leaveGone(nowMs)) this.#applyWanted();
   }
 
-  /** A playlist is not there any more. False: there is nothing else, so that is a fault. */
+  /** A playlist is not there any more. False: there never was another, so that is a fault. */
   #handleGone(playlist: string): boolean {
     const level = this.#hls.levels.find(({ uri }) => playlist.startsWith(uri));
     if (!level) return false;
+    if (this.#hls.levels.length === 1) return false;
     this.#offer.handleGone(idOf(level), performance.now());
-    if (this.#offer.insteadOf(idOf(level)) === null) return false;
     this.#dropped = level;
     // Not at once: hls.js is still busy with the answer.
     queueMicrotask(() => {
