@@ -250,11 +250,10 @@ export class HlsSource implements Source {
     if (!gone || !this.#offer.isPaused(idOf(gone))) {
       this.#goneSinceMs = null;
       if (!gone || gone !== this.#dropped) return false;
-      // It is back, and nothing else was there in the meantime. hls.js takes its last request, whose
-      // answer it never got, for one under way until everything is stopped.
-      this.#dropped = null;
-      this.#hls.stopLoad();
-      this.load();
+      // It may be back, and nothing else was there in the meantime.
+      const id = idOf(gone);
+      if (this.#offer.mayAsk(id, nowMs))
+        this.#asker.ask(gone.uri, (answer) => this.#handleBack(gone, answer));
       return true;
     }
     this.#goneSinceMs ??= nowMs;
@@ -269,6 +268,14 @@ export class HlsSource implements Source {
       this.#aim();
     }
     return true;
+  }
+
+  /** What came of asking for the level that everything waits for. */
+  #handleBack(level: Level, answer: Answer): void {
+    const stillWaits = level === this.#dropped;
+    this.#handleAnswer(idOf(level), answer);
+    // hls.js takes its request, whose answer it never got, for one under way: it must begin anew.
+    if (stillWaits && answer === 'here') this.#events.onBack();
   }
 
   /** Whether all that is listed is loaded, and the segment that follows has begun in the other level. */

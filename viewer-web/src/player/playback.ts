@@ -270,7 +270,7 @@ export class Playback {
     this.#commands.push('load', 'seek-live');
   }
 
-  /** What there is to choose from changed with a new session: open afresh. */
+  /** What is open cannot show what there is now: open afresh. */
   handleOutdated(nowMs: number): void {
     if (!this.#isAtRest()) this.#reopen(nowMs);
   }

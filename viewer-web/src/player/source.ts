@@ -31,6 +31,8 @@ export interface SourceEvents {
   onOffer(): void;
   /** The picked quality appeared after the playlist was read: opening afresh would bring it. */
   onOutdated(): void;
+  /** No quality could be had, and one is back: only opening afresh shows it. */
+  onBack(): void;
   /** Media or init bytes came over HTTP; `ttfbMs` only where the answer did not have to wait. */
   onLoaded(bytes: number, ttfbMs: number | null): void;
   /** A request for media failed. */

@@ -316,6 +316,10 @@ class LiveViewer implements Viewer {
         this.#playback.handleOutdated(performance.now());
         this.#obey();
       },
+      onBack: () => {
+        this.#playback.handleOutdated(performance.now());
+        this.#obey();
+      },
       onLoaded: (bytes, ttfbMs) => {
         this.#bytesHttp += bytes;
         this.#playback.handleData(performance.now());
