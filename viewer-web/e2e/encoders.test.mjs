@@ -119,12 +119,12 @@ describe('an encoder that dies on the air', () => {
       const { frames: shown, unread } = await frames(page);
       const now = await stats(page);
       const steps = shown.slice(1).map(({ counter }, i) => counter - (shown[i]?.counter ?? 0));
-      const longestGapS = Math.max(...steps) / FPS;
-      const gapAt = steps.indexOf(Math.max(...steps));
+      const longest = Math.max(...steps);
+      const longestGapS = longest / FPS;
       const offsets = shown.map(({ counter, mediaS }) => counter - mediaS * FPS);
       console.log(
         `${fault}, ${quality}: ${shown.length} frames read, ${unread} unreadable, longest gap ` +
-          `${longestGapS.toFixed(3)} s after frame ${shown[gapAt]?.counter}, ${now.stalls - before.stalls} stalls ` +
+          `${longestGapS.toFixed(3)} s after frame ${shown[steps.indexOf(longest)]?.counter}, ${now.stalls - before.stalls} stalls ` +
           `(${(now.stalledS - before.stalledS).toFixed(3)} s)`,
       );
       assert.ok(Number(shown.at(-1)?.counter) > FAILS_AT + 2 * FPS, 'frames of the next encoder');

@@ -167,9 +167,8 @@ async fn send(client: &reqwest::Client, ask: &Ask) -> Result<reqwest::Response, 
 
 /// Whether the connection ended before anything of the answer came.
 fn is_unanswered(error: &reqwest::Error) -> bool {
-    let mut sources = std::iter::successors(error.source(), |&source| source.source());
     !error.is_connect()
-        && sources.any(|source| {
+        && causes(error).any(|source| {
             let closed = source.downcast_ref::<hyper::Error>();
             let reset = source.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
             closed.is_some_and(hyper::Error::is_incomplete_message)
@@ -179,11 +178,12 @@ fn is_unanswered(error: &reqwest::Error) -> bool {
 
 /// The innermost cause, which says what happened rather than to which URL.
 fn cause(error: &reqwest::Error) -> String {
-    let mut inner: &dyn Error = error;
-    while let Some(source) = inner.source() {
-        inner = source;
-    }
-    inner.to_string()
+    causes(error).last().map_or_else(|| error.to_string(), ToString::to_string)
+}
+
+/// What lies behind an error, the innermost last.
+fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
+    std::iter::successors(error.source(), |&source| source.source())
 }
 
 fn meta(status: u16, headers: &HeaderMap) -> Meta {

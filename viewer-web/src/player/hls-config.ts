@@ -18,7 +18,7 @@ const BANDWIDTH_GUESS_BPS = 4_000_000;
 export interface Gate {
   /** A level that the bandwidth suggests; the answer is the level to use. */
   choose(wanted: number): number;
-  /** A level's playlist is not there any more; true: it is left for another, nothing has failed. */
+  /** A level's playlist is not there any more; true: that is looked after, nothing has failed. */
   leave(url: string): boolean;
 }
 

@@ -204,8 +204,7 @@ export class HlsSource implements Source {
   /** A playlist is not there any more. False: there never was another, so that is a fault. */
   #handleGone(playlist: string): boolean {
     const level = this.#hls.levels.find(({ uri }) => playlist.startsWith(uri));
-    if (!level) return false;
-    if (this.#hls.levels.length === 1) return false;
+    if (!level || this.#hls.levels.length === 1) return false;
     this.#offer.handleGone(idOf(level), performance.now());
     this.#dropped = level;
     // Not at once: hls.js is still busy with the answer.

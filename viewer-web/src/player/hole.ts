@@ -9,12 +9,20 @@
 /** This close to where media is missing, there is nothing to play, in seconds. */
 const EDGE_S = 0.1;
 
+/** A stretch of media that is loaded: start and end in seconds. */
+export type Stretch = readonly [number, number];
+
 export interface HoleInput {
   playheadS: number;
-  /** What is loaded, as start and end in seconds, in order. */
-  buffered: readonly (readonly [number, number])[];
+  /** What is loaded, in order. */
+  buffered: readonly Stretch[];
   /** Where the playhead should be; null for who does not follow the live edge. */
   livePositionS: number | null;
+}
+
+/** The stretch that the playhead is in, or just before. */
+export function stretchAt(playheadS: number, buffered: readonly Stretch[]): Stretch | undefined {
+  return buffered.find(([startS, endS]) => playheadS >= startS - EDGE_S && playheadS <= endS);
 }
 
 export class Hole {
@@ -31,9 +39,7 @@ export class Hole {
   /** Where to jump to; null for nowhere. */
   poll({ playheadS, buffered, livePositionS }: HoleInput): number | null {
     const next = buffered.find(([startS]) => startS > playheadS + EDGE_S)?.[0] ?? null;
-    const here = buffered.find(
-      ([startS, endS]) => playheadS >= startS - EDGE_S && playheadS <= endS,
-    );
+    const here = stretchAt(playheadS, buffered);
     this.#aheadS = null;
     if (here) {
       const [startS, endS] = here;

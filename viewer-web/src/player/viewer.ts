@@ -7,11 +7,11 @@ import { rememberBandwidth, rememberedBandwidth } from './bandwidth';
 import { Description } from './description';
 import { Emitter } from './emitter';
 import { canUseHls, HlsSource } from './hls-source';
+import { Hole, stretchAt, type Stretch } from './hole';
 import type { StreamInfo } from './info';
 import { LossMeter, PlayedMeter, RoundTripMeter, StallMeter } from './meters';
 import { canPlayNatively, NativeSource } from './native-source';
 import { Playback, type Command, type Phase } from './playback';
-import { Hole } from './hole';
 import { isRefilled, playbackRate, shouldJump } from './rate';
 import type { Quality, Source, SourceEvents } from './source';
 import { allQualities, isOutdated, videoIds } from './qualities';
@@ -285,6 +285,10 @@ class LiveViewer implements Viewer {
   }
 
   #sourceEvents(): SourceEvents {
+    const reopen = (): void => {
+      this.#playback.handleOutdated(performance.now());
+      this.#obey();
+    };
     return {
       onOpened: () => {
         this.#playback.handleOpened(performance.now());
@@ -313,13 +317,9 @@ class LiveViewer implements Viewer {
         // Once: where it still is not among the levels, this browser cannot play it.
         if (this.#openedFor === this.#pinned) return;
         this.#openedFor = this.#pinned;
-        this.#playback.handleOutdated(performance.now());
-        this.#obey();
+        reopen();
       },
-      onBack: () => {
-        this.#playback.handleOutdated(performance.now());
-        this.#obey();
-      },
+      onBack: reopen,
       onLoaded: (bytes, ttfbMs) => {
         this.#bytesHttp += bytes;
         this.#playback.handleData(performance.now());
@@ -605,13 +605,11 @@ class LiveViewer implements Viewer {
 
   #bufferS(): number {
     const { currentTime } = this.video;
-    const here = this.#buffered().find(
-      ([startS, endS]) => currentTime >= startS - 0.1 && currentTime <= endS,
-    );
+    const here = stretchAt(currentTime, this.#buffered());
     return here ? here[1] - currentTime : 0;
   }
 
-  #buffered(): [number, number][] {
+  #buffered(): Stretch[] {
     const { buffered } = this.video;
     return Array.from({ length: buffered.length }, (_, i) => [buffered.start(i), buffered.end(i)]);
   }

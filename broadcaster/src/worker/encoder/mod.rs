@@ -6,9 +6,8 @@
 
 pub mod attempt;
 pub mod choice;
-// Also a part of `tests/encoders`, which uses what the tests of this library do not.
 #[cfg(test)]
-#[allow(dead_code)]
+#[allow(dead_code, reason = "also a part of `tests/encoders`, which uses the rest of it")]
 pub(in crate::worker) mod fakes;
 mod hardware;
 mod software;
